@@ -1,0 +1,35 @@
+"""all-MiniLM-L6-v2 and the BERT family in NumPy: the same numbers as PyTorch, from code that a person can read.
+
+Start reading at `minilm.functional`, then `minilm.bert`, then `minilm.heads`: that is the whole model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public names and where they live. They are imported when first asked for, so that ``import minilm`` stays quick.
+_HOMES = {
+    "AutoModel": "models",
+    "AutoTokenizer": "loading.tokenizer",
+    "BertConfig": "config",
+    "BertModel": "models",
+    "SentenceTransformer": "sentence_transformer",
+    "mean_pooling": "heads",
+    "normalize": "heads",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,32 @@
+"""The table of operations: which function runs under each name that the network calls."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .. import functional
+
+
+@dataclass(frozen=True)
+class Operations:
+    """The primitives that `minilm.bert` and `minilm.heads` call; the defaults are the reference in `minilm.functional`.
+
+    Another engine overrides some of them with functions of the same signature. A twin differs in how, never in what.
+    """
+
+    linear: Callable = functional.linear
+    linear_activation: Callable = functional.linear_activation
+    linear_add_layer_norm: Callable = functional.linear_add_layer_norm
+    embeddings: Callable = functional.embeddings
+    attention: Callable = functional.attention
+    layer_norm: Callable = functional.layer_norm
+
+    def overrides(self) -> dict[str, tuple[Callable, Callable]]:
+        """Return ``{name: (reference, twin)}`` for every operation that is not the reference's own."""
+        pairs = {f.name: (f.default, getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {name: (reference, twin) for name, (reference, twin) in pairs.items() if twin is not reference}
+
+
+REFERENCE = Operations()

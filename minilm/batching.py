@@ -1,0 +1,154 @@
+"""Texts in, results out: tokenized once, sorted by length, packed without padding, computed side by side.
+
+A *pack* is a few texts laid end to end, `[total_tokens]` ids, up to a budget of tokens. So memory follows the budget
+and not the longest text, and no multiply is spent on padding. Packs are independent of each other: one Python thread
+per core works on packs of its own, with BLAS held to one thread, which beats threads inside every small product.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .bert import Run
+from .threads import single_threaded_blas
+
+WINDOW_TEXTS = 8192  # texts that are tokenized and sorted together: enough for packs of nearly equal lengths
+PACK_TOKENS = 1024  # the budget of one pack: products are long enough for BLAS, activations small enough for the cache
+
+
+class Tokens(NamedTuple):
+    """One tokenized input: ids and token types, each an int array [tokens]."""
+
+    input_ids: np.ndarray
+    token_type_ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Texts end to end.
+
+    Attributes
+    ----------
+    rows
+        Which input each text was, [texts].
+    input_ids, token_type_ids, position_ids
+        int arrays, [total_tokens].
+    runs
+        The stretches of texts of equal length, in order.
+    """
+
+    rows: np.ndarray
+    input_ids: np.ndarray
+    token_type_ids: np.ndarray
+    position_ids: np.ndarray
+    runs: tuple[Run, ...]
+
+
+def make_pack(rows: Sequence[int], texts: Sequence[Tokens]) -> Pack:
+    """Lay tokenized texts end to end, in the order given."""
+    runs, start = [], 0
+    for tokens, group in itertools.groupby(len(text.input_ids) for text in texts):
+        runs.append(Run(start, len(list(group)), tokens))
+        start += runs[-1].count * tokens
+    return Pack(
+        rows=np.asarray(rows),
+        input_ids=np.concatenate([text.input_ids for text in texts]),
+        token_type_ids=np.concatenate([text.token_type_ids for text in texts]),
+        position_ids=np.concatenate([np.arange(len(text.input_ids)) for text in texts]),
+        runs=tuple(runs),
+    )
+
+
+def split_into_packs(texts: Sequence[Tokens], first_row: int, max_tokens: int, max_texts: int) -> Iterator[Pack]:
+    """Yield packs of at most ``max_tokens`` tokens and ``max_texts`` texts, longest texts first.
+
+    A text longer than the budget is a pack of its own.
+    """
+    order = np.argsort([-len(text.input_ids) for text in texts], kind="stable")
+    chosen: list[int] = []
+    total = 0
+    for i in order:
+        length = len(texts[i].input_ids)
+        if chosen and (total + length > max_tokens or len(chosen) == max_texts):
+            yield make_pack([first_row + j for j in chosen], [texts[j] for j in chosen])
+            chosen, total = [], 0
+        chosen.append(int(i))
+        total += length
+    if chosen:
+        yield make_pack([first_row + j for j in chosen], [texts[j] for j in chosen])
+
+
+def in_packs(
+    inputs: Iterable[Any],
+    tokenize: Callable[[list[Any]], list[Tokens]],
+    compute: Callable[[Pack], Sequence[Any]],
+    *,
+    threads: int = 1,
+    max_tokens: int = PACK_TOKENS,
+    max_texts: int = 32,
+    window: int = WINDOW_TEXTS,
+) -> Iterator[tuple[np.ndarray, Sequence[Any]]]:
+    """Run ``compute`` over all inputs, a pack at a time; yield ``(rows, results)`` with one result per row.
+
+    Every input comes back exactly once, under its index; packs come in the order in which they were laid. At any moment
+    two windows of inputs are held at most, one computing and one being tokenized, so an endless iterator is welcome.
+
+    Parameters
+    ----------
+    inputs
+        Texts, or pairs of texts: whatever ``tokenize`` takes.
+    tokenize
+        Turns a list of inputs into as many `Tokens`.
+    compute
+        Turns a pack into as many results as the pack has texts. It may run in several threads at once.
+    threads
+        How many packs are computed side by side.
+    max_tokens, max_texts
+        The budget of a pack.
+    window
+        How many inputs are tokenized and sorted together.
+    """
+    iterator = iter(inputs)
+
+    def next_window() -> list[Tokens]:
+        chunk = list(itertools.islice(iterator, window))
+        return tokenize(chunk) if chunk else []
+
+    def packs(first: list[Tokens], reader: ThreadPoolExecutor) -> Iterator[Pack]:
+        texts, row = first, 0
+        while texts:
+            following = reader.submit(next_window)  # tokenized while this window is computed
+            yield from split_into_packs(texts, row, max_tokens, max_texts)
+            row += len(texts)
+            texts = following.result()
+
+    first = next_window()
+    if len(first) < window:  # everything is here already: share it out evenly, and start no thread for a single pack
+        total = sum(len(text.input_ids) for text in first)
+        share = min(max_tokens, -(-total // threads)) if len(first) > 1 else max_tokens
+        small = list(split_into_packs(first, 0, share, max_texts))
+        if threads == 1 or len(small) <= 1:
+            for pack in small:
+                yield pack.rows, compute(pack)
+            return
+    with single_threaded_blas(), ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(threads) as workers:
+        pending: deque[tuple[np.ndarray, Future]] = deque()
+        try:
+            for pack in small if len(first) < window else packs(first, reader):
+                pending.append((pack.rows, workers.submit(compute, pack)))
+                if len(pending) > 2 * threads:
+                    rows, future = pending.popleft()
+                    yield rows, future.result()
+            while pending:
+                rows, future = pending.popleft()
+                yield rows, future.result()
+        finally:  # after Ctrl-C, an error, or a consumer that stopped: no further pack is started
+            for _, future in pending:
+                future.cancel()
