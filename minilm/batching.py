@@ -56,7 +56,7 @@ def make_pack(rows: Sequence[int], texts: Sequence[Tokens]) -> Pack:
     runs, start = [], 0
     for tokens, group in itertools.groupby(len(text.input_ids) for text in texts):
         runs.append(Run(start, len(list(group)), tokens))
-        start += runs[-1].count * tokens
+        start += runs[-1].texts * tokens
     return Pack(
         rows=np.asarray(rows),
         input_ids=np.concatenate([text.input_ids for text in texts]),

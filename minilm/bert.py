@@ -19,7 +19,8 @@ the same network serves two layouts: *padded* [batch, tokens, hidden], as Huggin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from .config import BertConfig
 from .functional import Array, array_namespace, extended_attention_mask
@@ -28,17 +29,18 @@ Params = Mapping[str, Any]  # a subtree of the checkpoint: names to arrays or to
 Attention = Callable[[Array, Array, Array], tuple[Array, Array | None]]
 
 
-class Run(NamedTuple):
-    """Texts of equal length that lie end to end in a pack: rows ``start`` to ``start + count * tokens``."""
+@dataclass(frozen=True)
+class Run:
+    """Texts of equal length that lie end to end in a pack: rows ``start`` to ``start + texts * tokens``."""
 
     start: int
-    count: int
+    texts: int
     tokens: int
 
     def of(self, x: Array) -> Array:
-        """Return the run's rows of ``x`` [total_tokens, hidden] as a batch without padding, [count, tokens, hidden]."""
-        rows = x[self.start : self.start + self.count * self.tokens, :]
-        return array_namespace(x).reshape(rows, (self.count, self.tokens, x.shape[1]))
+        """Return the run's rows of ``x`` [total_tokens, hidden] as a batch without padding, [texts, tokens, hidden]."""
+        rows = x[self.start : self.start + self.texts * self.tokens, :]
+        return array_namespace(x).reshape(rows, (self.texts, self.tokens, x.shape[1]))
 
 
 def padded_attention(attention_mask: Array, like: Array, num_heads: int, ops: Any) -> Attention:

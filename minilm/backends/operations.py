@@ -25,7 +25,7 @@ class Operations:
 
     def overrides(self) -> dict[str, tuple[Callable, Callable]]:
         """Return ``{name: (reference, twin)}`` for every operation that is not the reference's own."""
-        pairs = {f.name: (f.default, getattr(self, f.name)) for f in dataclasses.fields(self)}
+        pairs = {f.name: (getattr(REFERENCE, f.name), getattr(self, f.name)) for f in dataclasses.fields(self)}
         return {name: (reference, twin) for name, (reference, twin) in pairs.items() if twin is not reference}
 
 
