@@ -1,0 +1,159 @@
+"""What the task classes do with their arguments: check texts, choose a prompt, show progress, gather results in order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+Packs = Iterable[tuple[np.ndarray, Sequence[Any]]]  # what `minilm.batching.in_packs` yields: rows and their results
+
+
+def check_text(text: Any, where: str) -> str:
+    """Return ``text``; raise if it is not a Unicode string.
+
+    Raises
+    ------
+    TypeError
+        For anything but a `str`, NumPy's strings included; the message says ``where``.
+    ValueError
+        For a lone surrogate, which no Unicode encoding can carry and the tokenizer refuses.
+    """
+    if not isinstance(text, str):
+        hint = " (a missing value? drop or replace it first)" if text is None or text != text else ""
+        raise TypeError(f"{where}: expected a string, got {type(text).__name__} {_shorten(text)}{hint}")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            found = ascii(text[error.start])
+            raise ValueError(f"{where}: character {error.start} is the lone surrogate {found}, not Unicode") from None
+    return text
+
+
+def _shorten(value: Any, width: int = 60) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= width else shown[: width - 1] + "…"
+
+
+def check_batch(inputs: Any, expected: str) -> None:
+    """Raise a `TypeError` for what has no order or holds no inputs: a number, bytes, a mapping, a set, a table."""
+    unordered = isinstance(inputs, (bytes, bytearray, Mapping, Set))
+    if unordered or not isinstance(inputs, Iterable):
+        raise TypeError(f"expected {expected}, got {type(inputs).__name__} {_shorten(inputs)}")
+
+
+def as_texts(inputs: Any) -> tuple[Iterator[str], int | None]:
+    """Return the texts one by one, and how many there are, None where only the end will tell.
+
+    What has a length is checked here and now, before any work is done; an iterator is checked as it goes.
+
+    Parameters
+    ----------
+    inputs
+        A sequence, a one-dimensional NumPy array, a pandas Series or an iterable, of strings.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_text`, naming the index.
+    """
+    check_batch(inputs, "a string or an iterable of strings")
+    if getattr(inputs, "ndim", 1) != 1:
+        raise TypeError(f"expected one dimension of strings, got {type(inputs).__name__} of shape {inputs.shape}")
+    checked = (check_text(text, f"input {i}") for i, text in enumerate(_items(inputs)))
+    if not hasattr(inputs, "__len__"):
+        return checked, None
+    texts = list(checked)
+    return iter(texts), len(texts)
+
+
+def _items(inputs: Any) -> Iterable[Any]:
+    return inputs.tolist() if hasattr(inputs, "tolist") else inputs  # arrays and Series: Python's own strings, quickly
+
+
+def choose_prompt(
+    prompts: Mapping[str, str], default_prompt_name: str | None, prompt_name: str | None, prompt: str | None
+) -> str:
+    """Return the text to put before every input: ``prompt`` itself, else the one named, else the default, else none."""
+    if prompt is not None:
+        if prompt_name is not None:
+            logger.warning("prompt and prompt_name are both given: prompt_name %r is ignored", prompt_name)
+        return prompt
+    name = prompt_name if prompt_name is not None else default_prompt_name
+    if name is None:
+        return ""
+    if name not in prompts:
+        raise ValueError(f"prompt name {name!r} is unknown; known: {', '.join(map(repr, prompts)) or 'none'}")
+    return prompts[name]
+
+
+def with_progress(packs: Packs, total: int | None, show: bool | None) -> Iterator[tuple[np.ndarray, Sequence[Any]]]:
+    """Pass the packs on, with a progress bar on stderr if ``show``; None asks the logger: at INFO or DEBUG, yes."""
+    if show is None:
+        show = logger.getEffectiveLevel() in (logging.INFO, logging.DEBUG)
+    if not show:
+        yield from packs
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, unit="text", desc="Batches") as bar:
+        for rows, results in packs:
+            yield rows, results
+            bar.update(len(rows))
+
+
+def gather_list(packs: Packs) -> list[Any]:
+    """Return the results in the order of the inputs."""
+    results: dict[int, Any] = {}
+    for rows, values in packs:
+        results.update(zip(rows.tolist(), values, strict=True))
+    return [results[row] for row in range(len(results))]
+
+
+def gather_array(packs: Packs, count: int | None, width: int, dtype: Any, out: np.ndarray | None = None) -> np.ndarray:
+    """Return the results as the rows of one array [texts, width], in the order of the inputs.
+
+    Parameters
+    ----------
+    packs
+        Rows and their vectors, in any order.
+    count
+        How many rows there will be; None if only the end will tell.
+    width, dtype
+        Of every vector.
+    out
+        An array or memmap to write into, of exactly ``count`` rows if that is known; otherwise of enough of them, and
+        then the rows that were filled are returned.
+    """
+    if out is not None:
+        _check_out(out, count, width, dtype)
+    array = np.empty((4096 if count is None else count, width), dtype) if out is None else out
+    filled = 0
+    for rows, vectors in packs:
+        needed = int(rows.max()) + 1
+        if needed > len(array):
+            if out is not None:
+                raise ValueError(f"out has {len(out)} rows, but there are more inputs than that")
+            array.resize((max(needed, 2 * len(array)), width), refcheck=False)  # grows in place where it can
+        array[rows] = vectors
+        filled += len(rows)
+    if out is None:
+        array.resize((filled, width), refcheck=False)
+    return array if filled == len(array) else array[:filled]
+
+
+def _check_out(out: np.ndarray, count: int | None, width: int, dtype: Any) -> None:
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array or memmap, got {type(out).__name__}")
+    if out.dtype != dtype:
+        raise ValueError(f"out has dtype {out.dtype}, but the results have {np.dtype(dtype)}")
+    if out.ndim != 2 or out.shape[1] != width or (count is not None and out.shape[0] != count):
+        rows = "rows" if count is None else count
+        raise ValueError(f"out has shape {out.shape}, but the results have ({rows}, {width})")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
