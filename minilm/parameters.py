@@ -1,0 +1,85 @@
+"""What a checkpoint of each model holds: every parameter's name and shape, as its `BertConfig` gives them.
+
+Loading checks files against these, and a model checks the arrays that it is given. The names are those of the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .config import BertConfig
+
+Shapes = dict[str, tuple[int, ...]]
+
+POOLER = ("pooler.dense.weight", "pooler.dense.bias")
+
+
+def dense(name: str, inputs: int, outputs: int) -> Shapes:
+    """``name.weight`` [outputs, inputs] and ``name.bias`` [outputs], as PyTorch's ``nn.Linear`` stores them."""
+    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def layer_norm(name: str, hidden: int) -> Shapes:
+    """``name.weight`` and ``name.bias``, each [hidden]."""
+    return {f"{name}.weight": (hidden,), f"{name}.bias": (hidden,)}
+
+
+def bert(config: BertConfig, *, prefix: str = "", pooler: bool = True) -> Shapes:
+    """The encoder of `minilm.bert`; ``prefix`` is ``"bert."`` where a head stands beside it."""
+    hidden, intermediate = config.hidden_size, config.intermediate_size
+    shapes: Shapes = {
+        "embeddings.word_embeddings.weight": (config.vocab_size, hidden),
+        "embeddings.position_embeddings.weight": (config.max_position_embeddings, hidden),
+        "embeddings.token_type_embeddings.weight": (config.type_vocab_size, hidden),
+        **layer_norm("embeddings.LayerNorm", hidden),
+    }
+    for n in range(config.num_hidden_layers):
+        layer = f"encoder.layer.{n}"
+        shapes |= dense(f"{layer}.attention.self.query", hidden, hidden)
+        shapes |= dense(f"{layer}.attention.self.key", hidden, hidden)
+        shapes |= dense(f"{layer}.attention.self.value", hidden, hidden)
+        shapes |= dense(f"{layer}.attention.output.dense", hidden, hidden)
+        shapes |= layer_norm(f"{layer}.attention.output.LayerNorm", hidden)
+        shapes |= dense(f"{layer}.intermediate.dense", hidden, intermediate)
+        shapes |= dense(f"{layer}.output.dense", intermediate, hidden)
+        shapes |= layer_norm(f"{layer}.output.LayerNorm", hidden)
+    if pooler:
+        shapes |= dense("pooler.dense", hidden, hidden)
+    return {prefix + name: shape for name, shape in shapes.items()}
+
+
+def masked_lm_head(config: BertConfig) -> Shapes:
+    """``cls.predictions``; the decoder's weight and one of the two biases are absent where they are tied."""
+    return {
+        **dense("cls.predictions.transform.dense", config.hidden_size, config.hidden_size),
+        **layer_norm("cls.predictions.transform.LayerNorm", config.hidden_size),
+        **dense("cls.predictions.decoder", config.hidden_size, config.vocab_size),
+        "cls.predictions.bias": (config.vocab_size,),
+    }
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Walk a tree of parameters: yield each array under its full name, ``encoder.layer.0.…``."""
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def check_params(params: Mapping[str, Any], shapes: Shapes, optional: frozenset[str]) -> None:
+    """Raise a `ValueError` that names the parameter which is missing, unknown, or of another shape or dtype."""
+    found = dict(flatten(params))
+    missing = [name for name in shapes if name not in found and name not in optional]
+    if missing:
+        raise ValueError(f"{len(missing)} parameters are missing: {', '.join(missing[:5])}")
+    unknown = [name for name in found if name not in shapes]
+    if unknown:
+        raise ValueError(f"{len(unknown)} parameters are unknown to this model: {', '.join(unknown[:5])}")
+    for name, array in found.items():
+        if tuple(array.shape) != shapes[name]:
+            raise ValueError(f"{name} has the shape {tuple(array.shape)}, but the config makes it {shapes[name]}")
+    dtypes = sorted({str(array.dtype) for array in found.values()})
+    if len(dtypes) > 1:
+        raise ValueError(f"parameters must all have one dtype, found {', '.join(dtypes)}")
