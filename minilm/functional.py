@@ -19,11 +19,32 @@ from typing import Any
 Array = Any
 
 
-def array_namespace(x: Array) -> ModuleType:
-    """Return the module whose functions work on ``x``: ``numpy`` for a NumPy array, ``cupy`` for CuPy's, and so on."""
+def array_namespace(*arrays: Array) -> ModuleType:
+    """Return the module whose functions work on ``arrays``: ``numpy`` for NumPy's, ``cupy`` for CuPy's, and so on.
+
+    Raises
+    ------
+    TypeError
+        If the arrays live in two places: nothing is moved from one to the other unasked.
+    """
+    x, *others = arrays
+    xp = _library(x)
+    for other in others:
+        if _library(other) is not xp or other.device != x.device:
+            homes = " and ".join(f"{type(array).__module__} on {array.device}" for array in (x, other))
+            raise TypeError(f"arrays of two homes, {homes}, cannot be computed with: move one to the other first")
+    return xp
+
+
+def _library(x: Array) -> ModuleType:
+    """The one place that knows engines by name: those whose arrays do not tell."""
     if hasattr(x, "__array_namespace__"):
         return x.__array_namespace__()
-    import array_api_compat  # knows the libraries whose arrays do not tell, such as PyTorch
+    if type(x).__module__ == "cupy":  # keeps the standard in its main namespace
+        import cupy
+
+        return cupy
+    import array_api_compat  # knows the rest, such as PyTorch
 
     return array_api_compat.array_namespace(x)
 
@@ -36,7 +57,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
 
 def embedding(ids: Array, table: Array) -> Array:
     """Look up row ``ids[i]`` of ``table`` [rows, hidden] for every id: [...] → [..., hidden]."""
-    xp = array_namespace(table)
+    xp = array_namespace(ids, table)
     rows = xp.take(table, xp.reshape(ids, (-1,)), axis=0)
     return xp.reshape(rows, (*ids.shape, table.shape[1]))
 
@@ -148,7 +169,7 @@ def extended_attention_mask(attention_mask: Array, like: Array) -> Array:
     [batch, tokens] → [batch, 1, 1, tokens] in the dtype of ``like``, as transformers' ``get_extended_attention_mask``.
     The number is finite, so that a row of padding alone becomes uniform after softmax, never NaN.
     """
-    xp = array_namespace(like)
+    xp = array_namespace(attention_mask, like)
     mask = xp.astype(attention_mask, like.dtype)[:, None, None, :]
     return (1 - mask) * xp.finfo(like.dtype).min
 
@@ -161,7 +182,7 @@ def attention(
     Takes three [batch, tokens, hidden], returns the context [batch, tokens, hidden] and the probabilities
     [batch, heads, queries, keys].
     """
-    xp = array_namespace(query)
+    xp = array_namespace(query, key, value)
     batch, tokens, hidden = query.shape
     head_dim = hidden // num_heads
 
