@@ -1,0 +1,236 @@
+"""From a checkpoint's files to a tree of parameters. Loading is an audit: every key and every shape is accounted for.
+
+Files name the same parameters in a few ways, all settled here: with or without a prefix before the encoder (``bert.``),
+``gamma`` and ``beta`` for a LayerNorm's ``weight`` and ``bias``. Beside them lie weights of heads that nobody asked for,
+and buffers that older versions of transformers saved.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .hub import ModelFiles
+from .tensors import DTYPES, CheckpointError, Tensor, map_file, view
+
+logger = logging.getLogger("minilm")
+
+# What is read if nobody asks for another file: the first that the model has.
+WEIGHTS_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+_ANCHOR = "embeddings.word_embeddings.weight"  # every BERT has it; what stands before it is the encoder's prefix
+_ENCODER_PARTS = ("embeddings.", "encoder.", "pooler.")
+
+# Known extras: keys that may be in a file although the model does not read them. A head's, if the model has no part of
+# that head; and what a buffer or a tie to another parameter makes redundant.
+_HEADS = ("pooler.", "cls.predictions.", "cls.seq_relationship.", "classifier.", "qa_outputs.")
+_REDUNDANT = (
+    "embeddings.position_ids",
+    "embeddings.token_type_ids",
+    "cls.predictions.bias",
+    "cls.predictions.decoder.weight",
+    "cls.predictions.decoder.bias",
+)
+
+
+def load_params(
+    files: ModelFiles,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    optional: Collection[str] = frozenset(),
+    dtype: str = "float32",
+    weights_file: str | None = None,
+) -> dict[str, Any]:
+    """Load parameters as a tree: names split at the dots, NumPy arrays of ``dtype`` as leaves.
+
+    Arrays that have that type in the file are views of the mapped file: read-only, and read when they are first used.
+    Other floating-point types are converted, and the log (logger ``minilm``, level info) says so.
+
+    Parameters
+    ----------
+    files : ModelFiles
+        From `find_files`.
+    shapes : mapping of str to tuple of int
+        Every parameter of the model and its shape.
+    optional : collection of str
+        Names that may be absent. A module's weight and bias are either both there or both absent, except in
+        ``cls.predictions``, where parameters that are tied to others may be absent one by one.
+    dtype : str
+        ``"float32"`` or another floating-point type of NumPy.
+    weights_file : str, optional
+        The file to read, such as ``"pytorch_model.bin"``; by default the first of `WEIGHTS_FILES` that there is.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file of weights.
+    CheckpointError
+        A `ValueError`: if the file is corrupted, or a key is missing, unexpected, or not of its shape.
+    """
+    path, tensors = _read(files, weights_file)
+    tensors = _settle_names(path, tensors, shapes)
+    _audit(path, tensors, shapes, optional)
+    target = np.dtype(dtype)
+    tree: dict[str, Any] = {}
+    converted: dict[str, int] = {}
+    for name in shapes:
+        if name not in tensors:
+            continue
+        tensor = tensors[name]
+        try:
+            array = tensor.to(target)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {name} {error}") from None
+        if DTYPES[tensor.kind] != target:
+            converted[tensor.kind] = converted.get(tensor.kind, 0) + 1
+        *parents, leaf = name.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = array
+    for kind, count in converted.items():
+        logger.info("%s: %d parameters converted from %s to %s", path, count, kind, target)
+    return tree
+
+
+def _read(files: ModelFiles, weights_file: str | None) -> tuple[Path, dict[str, Tensor]]:
+    """Find the file of weights and read it, with all its shards if it is the index of such."""
+    names = (weights_file,) if weights_file is not None else WEIGHTS_FILES
+    for name in names:
+        path = files.get(name)
+        if path is None:
+            continue
+        if not name.endswith(".index.json"):
+            return path, read_tensors(path)
+        tensors: dict[str, Tensor] = {}
+        for shard, keys in _read_index(path).items():
+            found = read_tensors(files[shard])
+            if keys != set(found):
+                raise CheckpointError(f"{path} and {shard} disagree on {_some(keys ^ set(found))}")
+            tensors |= found
+        return path, tensors
+    raise files.missing(*names)
+
+
+def _read_index(path: Path) -> dict[str, set[str]]:
+    """Return the shards that an index names, and the keys that it says are in each."""
+    try:
+        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        shards: dict[str, set[str]] = {}
+        for key, shard in weight_map.items():
+            if not re.fullmatch(r"[\w.-]+\.(safetensors|bin)", shard):
+                raise ValueError(f"{shard!r} is not the name of a shard")
+            shards.setdefault(shard, set()).add(key)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not an index of shards: {type(error).__name__}: {error}") from error
+    return shards
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read every tensor of a ``.safetensors`` file or of one that ``torch.save`` wrote, as views of the file."""
+    if path.name.endswith(".safetensors"):
+        return _read_safetensors(path)
+    from .pickles import read_pytorch
+
+    return read_pytorch(path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Map a safetensors file: the library checks the header, but would copy every tensor, the word embeddings too."""
+    from safetensors import SafetensorError, safe_open
+
+    data = map_file(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            keys = set(file.keys())
+        length = int.from_bytes(data[:8].tobytes(), "little")
+        header = json.loads(data[8 : 8 + length].tobytes())
+        header.pop("__metadata__", None)
+        if set(header) != keys:
+            raise ValueError("its header names a tensor twice")
+        tensors = {}
+        for name, entry in header.items():
+            kind, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+            if kind not in DTYPES:
+                raise ValueError(f"{name} holds {kind}, which is none of {', '.join(DTYPES)}")
+            count = (end - start) // DTYPES[kind].itemsize
+            tensors[name] = Tensor(kind, view(data, 8 + length + start, kind, count).reshape(shape))
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not a sound safetensors file: {error}") from error
+    return tensors
+
+
+def _settle_names(path: Path, tensors: dict[str, Tensor], shapes: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Rename what the file has to what the model reads."""
+    theirs, ours = _prefix(tensors, str(path)), _prefix(shapes, "the model")
+    settled: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", key))
+        if name.startswith(theirs) and name.removeprefix(theirs).startswith(_ENCODER_PARTS):
+            name = ours + name.removeprefix(theirs)
+        if name in settled:
+            raise CheckpointError(f"{path} has two keys for {name}; one is {key}")
+        settled[name] = tensor
+    return settled
+
+
+def _prefix(names: Collection[str], owner: str) -> str:
+    """Return what stands before the encoder's names: ``""``, ``"bert."``, or another model's."""
+    prefixes = {name.removesuffix(_ANCHOR) for name in names if name.endswith(_ANCHOR)}
+    if len(prefixes) != 1 or not all(prefix == "" or prefix.endswith(".") for prefix in prefixes):
+        found = f"{len(prefixes)} ({_some(prefixes)})" if prefixes else "none"
+        raise CheckpointError(f"{owner} must have one key that ends in {_ANCHOR}, has {found}")
+    return prefixes.pop()
+
+
+def _audit(
+    path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], optional: Collection[str]
+) -> None:
+    """Raise one error that names every key that is missing, unexpected, or not of its shape."""
+    encoder = _prefix(shapes, "the model")
+    absent = [name for name in shapes if name not in tensors]
+    missing = [name for name in absent if name not in optional or _is_half_there(name, tensors)]
+    misshapen = [
+        f"{name} {list(tensors[name].array.shape)} instead of {list(shape)}"
+        for name, shape in shapes.items()
+        if name in tensors and tensors[name].array.shape != tuple(shape)
+    ]
+    unread_heads = tuple(
+        head for head in _HEADS if not any(name.removeprefix(encoder).startswith(head) for name in shapes)
+    )
+    unexpected = [
+        name
+        for name in tensors
+        if name not in shapes
+        and name.removeprefix(encoder) not in _REDUNDANT
+        and not name.removeprefix(encoder).startswith(unread_heads)
+    ]
+    problems = [
+        f"{len(keys)} {what}: {_some(keys)}"
+        for what, keys in (("missing", missing), ("of another shape", misshapen), ("unexpected", unexpected))
+        if keys
+    ]
+    if problems:
+        raise CheckpointError(f"{path} does not fit the model of its config.json. Keys {'; '.join(problems)}")
+
+
+def _is_half_there(name: str, tensors: Mapping[str, Tensor]) -> bool:
+    module = name.rpartition(".")[0]
+    return not name.startswith("cls.predictions.") and any(other.startswith(f"{module}.") for other in tensors)
+
+
+def _some(names: Collection[str], limit: int = 12) -> str:
+    """Name them all, or the first and how many more."""
+    shown = ", ".join(sorted(names)[:limit])
+    return shown if len(names) <= limit else f"{shown}, and {len(names) - limit} more"
