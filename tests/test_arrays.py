@@ -1,0 +1,198 @@
+"""The functions that a person reads run on any library that keeps the Python array API standard."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+import array_api_strict
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from minilm import bert, functional, heads, parameters
+from minilm.backends import REFERENCE
+from minilm.batching import Tokens, make_pack
+from minilm.config import BertConfig
+
+MODULES = (functional, bert, heads)
+LENGTHS = (7, 4, 4)
+Put = Callable[[np.ndarray], Any]
+
+
+class Library(NamedTuple):
+    """Another library than NumPy: how its arrays are made from NumPy's and turned back, and their type."""
+
+    put: Put
+    fetch: Callable[[Any], np.ndarray]
+    array: type
+
+
+@pytest.fixture(params=["array_api_strict", pytest.param("torch", marks=pytest.mark.parity)])
+def library(request: pytest.FixtureRequest) -> Library:
+    if request.param == "array_api_strict":
+        return Library(lambda x: array_api_strict.asarray(x.copy()), np.asarray, type(array_api_strict.ones(1)))
+    import torch
+
+    return Library(torch.tensor, torch.Tensor.numpy, torch.Tensor)
+
+
+@pytest.fixture
+def no_conversion(library: Library) -> Iterator[pytest.MonkeyPatch]:
+    """A patch under which NumPy cannot convert the library's arrays: no function of NumPy's takes them unseen."""
+
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
+        raise AssertionError("NumPy was given another library's array")
+
+    example = library.put(np.ones(1))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("__array__", "__buffer__", "numpy"):
+            if hasattr(library.array, name):
+                patch.setattr(library.array, name, refuse)
+        with pytest.raises(AssertionError, match="NumPy was given"):
+            np.exp(example)
+        yield patch
+
+
+def put_tree(params: dict[str, Any], put: Put) -> dict[str, Any]:
+    return {name: put_tree(value, put) if isinstance(value, dict) else put(value) for name, value in params.items()}
+
+
+def both_layouts(params: dict[str, Any], config: BertConfig, put: Put) -> Callable[[], list]:
+    """Place the parameters and random texts of `LENGTHS`; return the forward passes of both layouts as a function.
+
+    It returns every hidden state, padded and packed, the pooler's output and the normalized mean.
+    """
+    rng = np.random.default_rng(5)
+    shape = batch, tokens = len(LENGTHS), max(LENGTHS)
+    ids, types = rng.integers(0, config.vocab_size, shape), rng.integers(0, config.type_vocab_size, shape)
+    mask = (np.arange(tokens) < np.array(LENGTHS)[:, None]).astype(np.int64)
+    pack = make_pack(range(batch), [Tokens(ids[i, :n], types[i, :n]) for i, n in enumerate(LENGTHS)])
+    params = put_tree(params, put)
+    padded = [put(x) for x in (ids, types, np.tile(np.arange(tokens), (batch, 1)))]
+    packed = [put(x) for x in (pack.input_ids, pack.token_type_ids, pack.position_ids)]
+    attention_mask = put(mask)
+
+    def forward() -> list:
+        like = params["embeddings"]["LayerNorm"]["weight"]
+        attention = bert.padded_attention(attention_mask, like, config.num_attention_heads, REFERENCE)
+        states = [state for state, _ in bert.bert(params, *padded, attention, config, REFERENCE)]
+        pooled = bert.pooler(params["pooler"], states[-1], REFERENCE)
+        vectors = heads.normalize(heads.mean_pooling(states[-1], attention_mask))
+        attention = bert.packed_attention(pack.runs, config.num_attention_heads, REFERENCE)
+        states += [state for state, _ in bert.bert(params, *packed, attention, config, REFERENCE)]
+        return [*states, pooled, vectors]
+
+    return forward
+
+
+def assert_same(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    for a, b in zip(got, expected, strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        assert_allclose(a, b, rtol=0, atol=1e-6 * max(1.0, np.abs(b).max()))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_whole_model(tiny_config, random_params, library, no_conversion, dtype) -> None:
+    params = put_tree(random_params(parameters.bert(tiny_config)), lambda x: x.astype(dtype))
+    expected = both_layouts(params, tiny_config, np.asarray)()
+    got = both_layouts(params, tiny_config, library.put)()
+    no_conversion.undo()
+    assert_same([library.fetch(x) for x in got], expected)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("library", ["torch"], indirect=True)
+def test_real_checkpoint(model_dir, library, no_conversion) -> None:
+    from minilm import BertModel
+
+    model = BertModel.from_pretrained(model_dir, backend="numpy")
+    expected = both_layouts(model.params, model.config, np.asarray)()
+    got = both_layouts(model.params, model.config, library.put)()
+    no_conversion.undo()
+    for a, b in zip(map(library.fetch, got), expected, strict=True):
+        assert_allclose(a, b, rtol=0, atol=1e-6 * max(1.0, np.abs(b).max()))
+    assert_allclose(library.fetch(got[-1]), expected[-1], rtol=0, atol=1e-6)
+
+
+# ---- every function, one by one --------------------------------------------------------------------------------------
+
+# Arguments for what the whole model above does not call.
+X = np.linspace(-7, 7, 3 * 5 * 4, dtype=np.float32).reshape(3, 5, 4)
+MASK = np.array([[1, 1, 1, 0, 0], [0, 1, 0, 1, 1], [0, 0, 0, 0, 0]])
+CASES: dict[str, tuple] = dict.fromkeys(("gelu_tanh", "relu", "tanh", "silu", "sigmoid", "erf"), (X,))
+CASES |= {function.__name__: (X, MASK) for function in heads.POOLING.values()}
+CASES |= {"pool": (X, MASK, ("mean", "max"))}
+
+
+def functions(module: Any) -> dict[str, Callable]:
+    return {
+        name: function
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+    }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_function(name, library, no_conversion) -> None:
+    function = next(found[name] for found in map(functions, MODULES) if name in found)
+    expected = function(*CASES[name])
+    got = function(*(library.put(x) if isinstance(x, np.ndarray) else x for x in CASES[name]))
+    no_conversion.undo()
+    assert_same([library.fetch(got)], [expected])
+
+
+def test_no_function_is_left_out(tiny_config, random_params) -> None:
+    """Every function of the three files is reached by the tests above: a new one needs a case."""
+    seen: set[CodeType] = set()
+
+    def note(frame: FrameType, event: str, arg: Any) -> None:
+        seen.add(frame.f_code)
+
+    forward = both_layouts(random_params(parameters.bert(tiny_config)), tiny_config, np.asarray)
+    sys.setprofile(note)
+    try:
+        forward()
+    finally:
+        sys.setprofile(None)
+    for module in MODULES:
+        missed = [name for name, f in functions(module).items() if f.__code__ not in seen and name not in CASES]
+        assert not [name for name in missed if not name.startswith("_")], f"{module.__name__}: add a case for {missed}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_names_no_engine(module) -> None:
+    """No line of code names an engine, but for the one helper that finds an array's library."""
+    tree = ast.parse(inspect.getsource(module))
+    nodes = [node for part in tree.body if getattr(part, "name", None) != "_library" for node in ast.walk(part)]
+    named = {node.id for node in nodes if isinstance(node, ast.Name)}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            named |= {alias.name.partition(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            named.add((node.module or "").partition(".")[0])
+    assert not named & {"np", "numpy", "numba", "cp", "cupy", "torch", "jax", "array_api_compat", "array_api_strict"}
+
+
+# ---- homes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda put: functional.embedding(put(MASK), np.ones((2, 3), np.float32)),
+        lambda put: functional.extended_attention_mask(MASK, put(X)),
+        lambda put: functional.attention(put(X), X, X, num_heads=2),
+        lambda put: heads.mean_pooling(X, put(MASK)),
+    ],
+    ids=["embedding", "mask", "attention", "pooling"],
+)
+def test_arrays_of_two_homes(mix, library) -> None:
+    with pytest.raises(TypeError, match="two homes") as error:
+        mix(library.put)
+    assert "numpy" in str(error.value)
+    assert library.array.__module__.partition(".")[0] in str(error.value)
