@@ -1,8 +1,9 @@
-"""What the task classes do with their arguments: check texts, choose a prompt, show progress, gather results in order."""
+"""The edge of the task classes: check texts, choose prompts, count what is cut, show progress, gather results."""
 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
@@ -90,6 +91,62 @@ def choose_prompt(
     if name not in prompts:
         raise ValueError(f"prompt name {name!r} is unknown; known: {', '.join(map(repr, prompts)) or 'none'}")
     return prompts[name]
+
+
+def check_settings(batch_size: int, convert_to_tensor: bool, device: str | None) -> None:
+    """Raise a `ValueError` for what `encode` and `predict` take for sentence-transformers' sake and cannot do."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}")
+    if convert_to_tensor:
+        raise ValueError("convert_to_tensor=True: there are no tensors here; wrap the result in torch.from_numpy")
+    if device is not None:
+        raise ValueError(f"device={device!r}: the device is chosen once, when the model is loaded")
+
+
+class Truncation:
+    """What becomes of texts that are too long: counted here, and said once for all of a call.
+
+    Parameters
+    ----------
+    mode
+        One of ``"silent"``, ``"warn"``, ``"error"``.
+    max_length
+        How many tokens a text may have.
+    """
+
+    MODES = ("silent", "warn", "error")
+
+    def __init__(self, mode: str, max_length: int) -> None:
+        self.mode, self.max_length = mode, max_length
+        self.seen = self.texts = self.tokens = 0
+
+    @classmethod
+    def check_mode(cls, mode: str) -> str:
+        """Return ``mode``; raise a `ValueError` if there is no such thing."""
+        if mode not in cls.MODES:
+            raise ValueError(f"truncation must be one of {', '.join(map(repr, cls.MODES))}, got {mode!r}")
+        return mode
+
+    def add(self, lost: np.ndarray) -> None:
+        """Take note of how many tokens each of the next texts lost; raise a `ValueError` in the mode ``"error"``."""
+        if self.mode == "error" and lost.any():
+            i = int(lost.argmax())
+            raise ValueError(
+                f"input {self.seen + i} has {self.max_length + int(lost[i])} tokens, but {self.max_length} fit; "
+                "shorten it, raise max_seq_length, or pass truncation='warn' or 'silent'"
+            )
+        self.seen += len(lost)
+        self.texts += int(np.count_nonzero(lost))
+        self.tokens += int(lost.sum())
+
+    def report(self, stacklevel: int) -> None:
+        """Warn, in the mode ``"warn"``, if anything was lost."""
+        if self.mode == "warn" and self.texts:
+            warnings.warn(
+                f"{self.texts} of {self.seen} inputs were longer than {self.max_length} tokens and lost "
+                f"{self.tokens} tokens (truncation='silent' says nothing, truncation='error' refuses them)",
+                stacklevel=stacklevel + 1,
+            )
 
 
 def with_progress(packs: Packs, total: int | None, show: bool | None) -> Iterator[tuple[np.ndarray, Sequence[Any]]]:

@@ -5,15 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import functional, heads
+from .backends import Backend, get_backend
 from .functional import Array
+from .loading.checkpoint import read_tensors
+from .loading.hub import ModelFiles, find_files
+from .loading.tokenizer import tokenizer_from_files
+from .models import BertModel
+
+
+def identity(x: Array) -> Array:
+    """``x``."""
+    return x
+
 
 # The classes of ``torch.nn`` that configs name as an activation.
 _TORCH_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "Identity": lambda x: x,
+    "Identity": identity,
     "Sigmoid": functional.sigmoid,
     "Tanh": functional.tanh,
     "ReLU": functional.relu,
@@ -131,6 +144,64 @@ _POOLING_FLAGS = {
 }
 
 
+def load_modules(
+    files: ModelFiles, *, backend: str | Backend | None, device: str | None, dtype: str, **where: Any
+) -> list[Transformer | Pooling | Dense | Normalize]:
+    """Load the steps that ``modules.json`` lists; without that file, a transformer and mean pooling.
+
+    Parameters
+    ----------
+    files
+        The model's files.
+    backend, device, dtype
+        As in `minilm.models.BertModel.from_pretrained`.
+    where
+        How the files were found: ``token``, ``cache_dir``, ``local_files_only``.
+
+    Raises
+    ------
+    ValueError
+        If there is a module of another kind, or one that works on anything but the text's vector.
+    """
+    path = files.get("modules.json")
+    entries = read_modules_json(path) if path is not None else [("Transformer", ""), ("Pooling", "")]
+    engine = get_backend(backend, device=device, dtype=dtype)
+    modules: list[Transformer | Pooling | Dense | Normalize] = []
+    for kind, folder in entries:
+        if kind == "Transformer":
+            modules.append(_load_transformer(files, folder, engine, dtype, where))
+        elif kind == "Pooling":
+            modules.append(read_pooling(files[f"{folder}/config.json"]) if path is not None else Pooling())
+        elif kind == "Dense":
+            modules.append(_load_dense(files, folder, engine, dtype))
+        else:
+            config = files.get(f"{folder}/config.json")  # older models have none
+            _require_sentence_embedding(config, read_json(config) if config is not None else {})
+            modules.append(Normalize())
+    return modules
+
+
+def read_modules_json(path: Path) -> list[tuple[str, str]]:
+    """Return ``(kind, folder)`` of every module, such as ``("Pooling", "1_Pooling")``, first step first."""
+    known = ("Transformer", "Pooling", "Dense", "Normalize")
+    entries = []
+    for entry in read_json(path):
+        package, _, kind = entry["type"].rpartition(".")
+        if not package.startswith("sentence_transformers") or kind not in known:
+            raise ValueError(f"{path}: module {entry['type']!r} is not implemented; known: {', '.join(known)}")
+        entries.append((kind, entry["path"]))
+    return entries
+
+
+def read_config(files: ModelFiles, model_type: str) -> dict[str, Any]:
+    """Read ``config_sentence_transformers.json``, if there is one; raise a `ValueError` if it is of another type."""
+    path = files.get("config_sentence_transformers.json")
+    config = read_json(path) if path is not None else {}
+    if config.get("model_type", model_type) != model_type:
+        raise ValueError(f"{path}: this is a {config['model_type']}, not a {model_type}")
+    return config
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file; an error names it."""
     try:
@@ -139,56 +210,73 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: {error}") from error
 
 
-def read_modules_json(path: Path) -> list[tuple[str, str]]:
-    """Return ``(kind, folder)`` of every module, such as ``("Pooling", "1_Pooling")``, first step first.
-
-    Raises
-    ------
-    ValueError
-        If a module is none of Transformer, Pooling, Dense and Normalize, or the order is not that one.
-    """
-    modules = []
-    for entry in read_json(path):
-        package, _, kind = entry["type"].rpartition(".")
-        if not package.startswith("sentence_transformers") or kind not in (
-            "Transformer",
-            "Pooling",
-            "Dense",
-            "Normalize",
-        ):
-            raise ValueError(
-                f"{path}: module {entry['type']!r} is not implemented; known: Transformer, Pooling, Dense, Normalize"
-            )
-        folder = PurePosixPath(entry["path"])
-        if folder.is_absolute() or ".." in folder.parts:
-            raise ValueError(f"{path}: module path {entry['path']!r} leaves the model's folder")
-        modules.append((kind, entry["path"]))
-    kinds = [kind for kind, _ in modules]
-    if kinds[:2] != ["Transformer", "Pooling"] or {"Transformer", "Pooling"} & set(kinds[2:]):
-        raise ValueError(f"{path}: expected Transformer, Pooling, then any of Dense and Normalize; found {kinds}")
-    return modules
+def _load_transformer(
+    files: ModelFiles, folder: str, engine: Backend, dtype: str, where: dict[str, Any]
+) -> Transformer:
+    if folder:  # as models were laid out before version 2 of sentence-transformers
+        files = find_files(Path(files.name) / folder)
+    path = files.get("sentence_bert_config.json")
+    config = read_json(path) if path is not None else {}
+    tokenizer = tokenizer_from_files(files)
+    if config.get("do_lower_case") and tokenizer.tokenize("A") != tokenizer.tokenize("a"):
+        raise ValueError(f"{path}: do_lower_case for a tokenizer that keeps capitals is not implemented")
+    name = files.name if files.revision is not None else Path(files.name)
+    model = BertModel.from_pretrained(name, backend=engine, dtype=dtype, revision=files.revision, **where)
+    positions = model.config.max_position_embeddings
+    max_seq_length = config.get("max_seq_length") or min(tokenizer.model_max_length, positions)
+    return Transformer(model, tokenizer, max_seq_length)
 
 
 def read_pooling(path: Path) -> Pooling:
     """Read a pooling ``config.json``, of the old format (a flag for each mode) or the new one (``pooling_mode``)."""
     config = read_json(path)
-    modes: str | Sequence[str] = config.get("pooling_mode") or [
-        mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)
-    ]
+    modes = config.get("pooling_mode") or [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or "mean"
     try:
-        return Pooling(
-            (modes,) if isinstance(modes, str) else tuple(modes) or ("mean",), config.get("include_prompt", True)
-        )
+        return Pooling((modes,) if isinstance(modes, str) else tuple(modes), config.get("include_prompt", True))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def dense_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Return the parameters of a `Dense` module by name, from its ``config.json``."""
+def _load_dense(files: ModelFiles, folder: str, engine: Backend, dtype: str) -> Dense:
+    path = files[f"{folder}/config.json"]
+    config = read_json(path)
+    _require_sentence_embedding(path, config)
     rows, columns = config["out_features"], config["in_features"]
     shapes: dict[str, tuple[int, ...]] = {"linear.weight": (rows, columns)}
     if config.get("bias", True):
         shapes["linear.bias"] = (rows,)
-    if config.get("use_residual") and rows != columns:
+    if config.get("use_residual", False) and rows != columns:
         shapes["residual.weight"] = (rows, columns)
-    return shapes
+    weights = files.get(f"{folder}/model.safetensors") or files[f"{folder}/pytorch_model.bin"]
+    tensors = {name: tensor.to(np.dtype(dtype)) for name, tensor in read_tensors(weights).items()}
+    found = {name: array.shape for name, array in tensors.items()}
+    if found != shapes:
+        raise ValueError(f"{weights} holds {found}, but {path} asks for {shapes}")
+    params: dict[str, dict[str, Any]] = {}
+    for name, array in tensors.items():
+        module, _, leaf = name.partition(".")
+        params.setdefault(module, {})[leaf] = array
+    activation = torch_activation(config.get("activation_function", "torch.nn.Tanh"))
+    return Dense(engine.place(params), activation, config.get("use_residual", False))
+
+
+def _require_sentence_embedding(path: Path | None, config: Mapping[str, Any]) -> None:
+    for key in ("module_input_name", "module_output_name"):
+        if config.get(key) not in (None, "sentence_embedding"):
+            raise ValueError(f"{path}: {key} is {config[key]!r}, but only 'sentence_embedding' is implemented")
+
+
+def check_modules(modules: Sequence[Any]) -> tuple[Transformer, Pooling, tuple[Dense | Normalize, ...]]:
+    """Return the transformer, the pooling, and the steps after it; raise a `ValueError` if they are anything else."""
+    kinds = [type(module).__name__ for module in modules]
+    right = len(modules) >= 2 and isinstance(modules[0], Transformer) and isinstance(modules[1], Pooling)
+    if not right or not all(isinstance(step, (Dense, Normalize)) for step in modules[2:]):
+        raise ValueError(f"expected a Transformer, a Pooling, then any of Dense and Normalize; got {', '.join(kinds)}")
+    width = len(modules[1].modes) * modules[0].model.config.hidden_size
+    for step in modules[2:]:
+        if isinstance(step, Dense):
+            rows, columns = step.params["linear"]["weight"].shape
+            if columns != width:
+                raise ValueError(f"a Dense takes {columns} components, but {width} come out of the step before it")
+            width = rows
+    return modules[0], modules[1], tuple(modules[2:])

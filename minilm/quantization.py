@@ -1,0 +1,63 @@
+"""Vectors in a quarter or a thirty-second of the space: a byte, or a bit, for each component."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
+
+
+def check_precision(precision: str) -> str:
+    """Return ``precision``; raise a `ValueError` if there is no such thing."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
+    return precision
+
+
+def quantize_embeddings(
+    embeddings: Any, precision: str, ranges: Any = None, calibration_embeddings: Any = None
+) -> np.ndarray:
+    """Store vectors in fewer bits, as the function of that name in sentence-transformers.
+
+    Parameters
+    ----------
+    embeddings
+        Floats [texts, hidden] or [hidden].
+    precision
+        ``"int8"`` and ``"uint8"`` cut the range of every component into 256 steps. ``"binary"`` and ``"ubinary"`` keep
+        a bit, whether it is above zero, eight to a byte (int8, moved by -128, or uint8). ``"float32"`` is float32.
+    ranges
+        The smallest and the largest value of every component, [2, hidden].
+    calibration_embeddings
+        Vectors to take the ranges from; by default ``embeddings`` themselves.
+
+    Returns
+    -------
+    numpy.ndarray
+        [texts, hidden], or [texts, ⌈hidden / 8⌉] for bits.
+
+    Raises
+    ------
+    ValueError
+        For an unknown precision, and for ranges that would have to come from a single vector.
+    """
+    embeddings = np.asarray(embeddings)
+    if check_precision(precision) == "float32":
+        return embeddings.astype(np.float32)
+    if embeddings.dtype.kind != "f":
+        raise ValueError(f"expected floats to quantize, got {embeddings.dtype}")
+    if precision.endswith("binary"):
+        bits = np.packbits(embeddings > 0, axis=-1)
+        return bits if precision == "ubinary" else (bits ^ 0x80).view(np.int8)  # the same as minus 128
+    if ranges is None:
+        if calibration_embeddings is None and (embeddings.ndim == 1 or len(embeddings) == 1):
+            raise ValueError(f"{precision} needs ranges, and a single vector has none: pass ranges or more vectors")
+        known = np.asarray(embeddings if calibration_embeddings is None else calibration_embeddings)
+        ranges = (known.min(axis=0), known.max(axis=0)) if len(known) else np.zeros((2, embeddings.shape[-1]))
+    low, high = np.asarray(ranges, dtype=np.float32)
+    steps = (high - low) / 255
+    steps[steps == 0] = 1
+    levels = np.clip(np.floor((embeddings - low) / steps), 0, 255)
+    return levels.astype(np.uint8) if precision == "uint8" else (levels - 128).astype(np.int8)
