@@ -1,8 +1,8 @@
 """From a checkpoint's files to a tree of parameters. Loading is an audit: every key and every shape is accounted for.
 
-Files name the same parameters in a few ways, all settled here: with or without a prefix before the encoder (``bert.``),
-``gamma`` and ``beta`` for a LayerNorm's ``weight`` and ``bias``. Beside them lie weights of heads that nobody asked for,
-and buffers that older versions of transformers saved.
+Files name the same parameters in a few ways, all settled here: with or without a prefix before the encoder
+(``bert.``), ``gamma`` and ``beta`` for a LayerNorm's ``weight`` and ``bias``. Beside them may lie weights of heads that
+nobody asked for, and buffers that older versions of transformers saved.
 """
 
 from __future__ import annotations

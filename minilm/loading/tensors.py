@@ -30,13 +30,13 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Tensor:
-    """An array and its type in the file, a key of `DTYPES`. The array is read-only, and a view of the file where it can be."""
+    """A type of `DTYPES` and a read-only view of the file, strided and aligned as it comes."""
 
     kind: str
     array: np.ndarray
 
     def to(self, dtype: np.dtype) -> np.ndarray:
-        """Return the values as ``dtype``: the mapped array itself where that is what the file has.
+        """Return the values as a C-contiguous array of ``dtype``: the mapped one itself, if it is that already.
 
         Raises
         ------
@@ -49,10 +49,11 @@ class Tensor:
         if self.kind == "BF16":  # the upper half of a float32
             array = (array.astype("<u4") << 16).view("<f4")
         with np.errstate(over="ignore"):
-            cast = np.ascontiguousarray(array, dtype=dtype)
+            # Compiled kernels assume aligned numbers; the older format of torch.save does not align them.
+            cast = np.require(array, dtype, ["C", "ALIGNED"])
         if dtype.itemsize < array.dtype.itemsize and not np.array_equal(np.isfinite(cast), np.isfinite(array)):
             raise CheckpointError(f"has values beyond the range of {dtype}")
-        return cast.reshape(array.shape)  # ascontiguousarray makes a scalar 1-D
+        return cast
 
 
 def map_file(path: Path) -> np.ndarray:
@@ -67,10 +68,6 @@ def map_file(path: Path) -> np.ndarray:
 
 
 def view(data: np.ndarray, start: int, kind: str, count: int) -> np.ndarray:
-    """``count`` numbers of a type from byte ``start`` of a mapped file; copied only if they are not aligned there.
-
-    A processor may read unaligned numbers slowly or not at all, and compiled kernels assume that they are aligned.
-    """
+    """``count`` numbers of a type from byte ``start`` of a mapped file, aligned or not."""
     dtype = DTYPES[kind]
-    array = data[start : start + count * dtype.itemsize].view(dtype)
-    return array if array.flags.aligned else array.copy()
+    return data[start : start + count * dtype.itemsize].view(dtype)
