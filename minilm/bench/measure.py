@@ -1,0 +1,312 @@
+"""The rounds: every peer in turn, again and again, so that a machine that slows down slows all of them."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..config import BertConfig
+from ..loading.hub import find_files
+from . import corpus, machine, stage
+from .corpus import Workload
+from .peers import PEERS, Setting
+from .worker import PeerError, Worker
+
+SECTIONS = ("start", "throughput", "latency", "threads", "growth")
+LONG_SECTIONS = {"growth"}  # run only when asked for by name
+DIFFERENT = 1e-4  # vectors further apart than this are of another model, and not worth a comparison
+LATENCY_TOKENS = 24
+
+Results = dict[str, Any]
+Samples = defaultdict[str, list[float]]  # of each peer
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured.
+
+    Attributes
+    ----------
+    model, revision
+        The checkpoint, by name.
+    threads
+        For every peer.
+    peers
+        Names in `minilm.bench.peers.PEERS`; the first is the one that the others are compared with.
+    sections
+        Some of `SECTIONS`.
+    rounds
+        How often every peer takes its turn.
+    starts
+        How many fresh processes of each peer are timed.
+    sizes
+        How many texts of each kind make a turn.
+    singles
+        How many texts, one at a time, make a turn of the latency.
+    growth
+        The numbers of texts between which cost must not grow.
+    sgemm_seconds
+        How long the machine's own rate is measured in each round.
+    library
+        Where the texts come from, if not Python's standard library.
+    local_files_only
+        Do not touch the network to find the checkpoint.
+    """
+
+    model: str = "sentence-transformers/all-MiniLM-L6-v2"
+    revision: str | None = None
+    threads: int = 1
+    peers: tuple[str, ...] = tuple(PEERS)
+    sections: tuple[str, ...] = tuple(section for section in SECTIONS if section not in LONG_SECTIONS)
+    rounds: int = 5
+    starts: int = 3
+    sizes: dict[str, int] = field(default_factory=lambda: {"short": 1024, "paragraphs": 512, "long": 128})
+    singles: int = 40
+    growth: tuple[int, ...] = (1_000, 10_000, 100_000)
+    sgemm_seconds: float = 1.0
+    library: Path | None = None
+    local_files_only: bool = False
+
+    def quick(self) -> Plan:
+        """Return a plan for a first look: a minute or so instead of a quarter of an hour."""
+        sizes = {"short": 128, "paragraphs": 64, "long": 16}
+        return replace(self, rounds=3, starts=1, sizes=sizes, singles=15, growth=(1_000, 5_000), sgemm_seconds=0.4)
+
+
+def benchmark(plan: Plan, say: Say = lambda message: None) -> Results:
+    """Measure and return what was found, as a tree that JSON can hold.
+
+    ``say`` is told what goes on. Every number in the result is a median of rounds, beside the rounds themselves.
+
+    Returns
+    -------
+    dict
+        ``machine``, ``model``, ``threads``, ``rounds``; ``workloads`` (texts, tokens, FLOPs of each); ``sgemm`` (in
+        FLOP/s); ``left_out`` (peer → why); ``peers`` (peer → ``label``, ``version``, ``throughput`` by workload,
+        ``latency``, ``start``, ``memory`` in bytes, ``max_difference``); ``thread_scaling`` and ``growth``, where those
+        sections ran. Times are in seconds.
+    """
+    with tempfile.TemporaryDirectory(prefix="minilm-bench-") as folder, ExitStack() as stack:
+        bench = _Bench(plan, Path(folder), stack, say)
+        bench.start()
+        bench.compare_vectors()
+        if "throughput" in plan.sections:
+            bench.throughput()
+        if "latency" in plan.sections:
+            bench.latency()
+        bench.memory()
+        if "threads" in plan.sections:
+            bench.thread_scaling()
+        if "growth" in plan.sections:
+            bench.growth()
+        return bench.results
+
+
+def summary(samples: Sequence[float]) -> dict[str, Any]:
+    """Return the median beside the samples that it is of."""
+    return {"median": statistics.median(samples), "samples": list(samples)}
+
+
+class _Bench:
+    """One run of the benchmark: the texts, the processes that are up, and the results so far."""
+
+    def __init__(self, plan: Plan, folder: Path, stack: ExitStack, say: Say) -> None:
+        self.plan, self.folder, self.stack, self.say = plan, folder, stack, say
+        files = find_files(plan.model, revision=plan.revision, local_files_only=plan.local_files_only)
+        stage.lay_out(files, folder)
+        self.config = BertConfig.from_json(files["config.json"])
+        self.max_tokens = stage.max_tokens(files, self.config)
+        say("reading texts from Python's standard library")
+        encode = stage.tokenizer(files).encode
+        self.workloads = corpus.workloads(encode, plan.sizes, self.max_tokens, plan.library)
+        self.workers: dict[str, Worker] = {}
+        self.blas = stack.enter_context(Worker(self.setting("blas")))
+        self.results: Results = {
+            "minilm": __version__,
+            "machine": self.blas.ask("describe"),
+            "model": {"name": files.name, "revision": files.revision, "source": files.source},
+            "threads": plan.threads,
+            "rounds": plan.rounds,
+            "workloads": {name: self._describe(workload) for name, workload in self.workloads.items()},
+            "peers": {},
+            "left_out": {},
+        }
+        if "onnxruntime" in plan.peers and not PEERS["onnxruntime"].missing():
+            say("writing the fused ONNX graph")
+            with self.leaving_out("onnxruntime"):
+                stage.write_onnx(files, folder)
+
+    def _describe(self, workload: Workload) -> Results:
+        flops = machine.flops(self.config, workload.token_counts)
+        return {"texts": len(workload), "tokens": workload.tokens, "flops": flops}
+
+    def setting(self, peer: str, threads: int | None = None) -> Setting:
+        plan = self.plan
+        return Setting(peer, plan.model, plan.revision, self.folder, threads or plan.threads, self.max_tokens)
+
+    @contextmanager
+    def leaving_out(self, peer: str) -> Iterator[None]:
+        """Go on without a peer that fails, and say why."""
+        try:
+            yield
+        except (PeerError, ImportError, ValueError) as error:
+            self.leave_out(peer, str(error))
+
+    def leave_out(self, peer: str, reason: str) -> None:
+        self.say(f"{PEERS[peer].label} is left out: {reason}")
+        self.results["left_out"][peer] = reason
+        self.results["peers"].pop(peer, None)
+        if peer in self.workers:
+            self.workers.pop(peer).close()
+
+    @property
+    def first(self) -> str:
+        """The peer that the others are compared with."""
+        if not self.workers:
+            raise PeerError("; ".join(f"{peer}: {why}" for peer, why in self.results["left_out"].items()))
+        return next(iter(self.workers))
+
+    def rounds(self, what: str) -> Iterator[int]:
+        """Yield the number of each round, and tell of it."""
+        for turn in range(self.plan.rounds):
+            self.say(f"{what}, round {turn + 1} of {self.plan.rounds}")
+            yield turn
+
+    def everybody(self, *request: Any) -> dict[str, Any]:
+        """Give every peer its turn and return what each answers; who fails is left out from here on."""
+        answers = {}
+        for peer, worker in list(self.workers.items()):
+            with self.leaving_out(peer):
+                answers[peer] = worker.ask(*request)
+        return answers
+
+    # ---- the sections ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start every peer's process, several times over in the section "start"; the last one stays up."""
+        starts = self.plan.starts if "start" in self.plan.sections else 1
+        samples: Samples = defaultdict(list)
+        for turn, peer in itertools.product(range(starts), self.plan.peers):
+            if peer in self.results["left_out"]:
+                continue
+            missing = PEERS[peer].missing()
+            if missing:
+                self.leave_out(peer, f"not installed: {', '.join(missing)}")
+                continue
+            self.say(f"starting {PEERS[peer].label}, {turn + 1} of {starts}")
+            with self.leaving_out(peer):
+                worker = Worker(self.setting(peer))
+                samples[peer].append(worker.first_vector_seconds)
+                if turn + 1 < starts:
+                    worker.close()
+                    continue
+                self.workers[peer] = self.stack.enter_context(worker)
+                self.results["peers"][peer] = {
+                    "label": PEERS[peer].label,
+                    "version": PEERS[peer].version(),
+                    "start": summary(samples[peer]),
+                    "memory": {"first_vector": worker.ask("peak_memory")},
+                }
+        if "start" in self.plan.sections and self.first == "minilm":
+            self._start_without_cache()
+
+    def _start_without_cache(self) -> None:
+        """Time the very first start after installing, when the kernels are not compiled yet."""
+        self.say("starting minilm (numba) as if just installed")
+        empty = tempfile.mkdtemp(dir=self.folder)
+        with Worker(self.setting("minilm"), {"NUMBA_CACHE_DIR": empty}) as worker:
+            self.results["peers"]["minilm"]["start"]["uncached"] = worker.first_vector_seconds
+
+    def compare_vectors(self) -> None:
+        """Compare everybody's vectors with the first peer's; who computes another model is left out."""
+        self.say("comparing vectors")
+        texts = [text for workload in self.workloads.values() for text in workload.texts[:32]]
+        vectors = self.everybody("vectors", texts)
+        for peer, theirs in vectors.items():
+            difference = float(np.abs(theirs - vectors[self.first]).max())
+            self.results["peers"][peer]["max_difference"] = difference
+            if not difference <= DIFFERENT:
+                self.leave_out(peer, f"its vectors differ by {difference:.2g}: it computes another model")
+
+    def throughput(self) -> None:
+        """Texts in bulk, and beside them the machine's own rate in matrix products."""
+        rates: list[float] = []
+        samples: dict[str, Samples] = {}
+        for name, workload in self.workloads.items():
+            texts = list(workload.texts)
+            samples[name] = defaultdict(list)
+            self.everybody("seconds", texts[:64])  # memory pools fill, what is lazy loads
+            for _ in self.rounds(f"{name} texts"):
+                rates.append(self.blas.ask("sgemm", self.plan.threads, self.plan.sgemm_seconds))
+                for peer, seconds in self.everybody("seconds", texts).items():
+                    samples[name][peer].append(seconds)
+        self.results["sgemm"] = summary(rates)
+        for name, workload in self.results["workloads"].items():
+            for peer in self.workers:
+                self.results["peers"][peer].setdefault("throughput", {})[name] = self._rates(
+                    samples[name][peer], samples[name][self.first], workload
+                )
+
+    def _rates(self, seconds: list[float], first: list[float], workload: Results) -> Results:
+        median = statistics.median(seconds)
+        return {
+            "seconds": summary(seconds),
+            "texts_per_second": workload["texts"] / median,
+            "tokens_per_second": workload["tokens"] / median,
+            "share_of_sgemm": workload["flops"] / median / self.results["sgemm"]["median"],
+            "first_is_faster_by": statistics.median(t / f for t, f in zip(seconds, first, strict=True)),
+        }
+
+    def latency(self) -> None:
+        """One text at a time: what an interactive search waits for."""
+        texts = corpus.of_length(self.workloads["short"], LATENCY_TOKENS, self.plan.singles)
+        samples: Samples = defaultdict(list)
+        for _ in self.rounds("one text at a time"):
+            for peer, seconds in self.everybody("seconds_each", texts).items():
+                samples[peer].extend(seconds)
+        first = statistics.median(samples[self.first])
+        for peer in self.workers:
+            latency = summary(samples[peer]) | {"p99": float(np.percentile(samples[peer], 99))}
+            self.results["peers"][peer]["latency"] = latency | {"first_takes": first / latency["median"]}
+
+    def memory(self) -> None:
+        """The most that each process has held until now."""
+        for peer, worker in self.workers.items():
+            self.results["peers"][peer]["memory"]["peak"] = worker.ask("peak_memory")
+
+    def thread_scaling(self) -> None:
+        """The first peer on all threads against itself on one, in turns."""
+        first, threads = self.first, self.plan.threads
+        if threads == 1:
+            self.say("one thread only: there is nothing to compare it with")
+            return
+        self.results["thread_scaling"] = {}
+        with Worker(self.setting(first, threads=1)) as alone:
+            for name, workload in self.workloads.items():
+                ratios = []
+                for _ in self.rounds(f"{threads} threads against 1, {name} texts"):
+                    one, all_ = (w.ask("seconds", list(workload.texts)) for w in (alone, self.workers[first]))
+                    ratios.append(one / all_)
+                self.results["thread_scaling"][name] = summary(ratios)
+
+    def growth(self) -> None:
+        """The first peer on more and more short texts, each time in a fresh process."""
+        texts = list(self.workloads["short"].texts)
+        self.results["growth"] = []
+        for count in self.plan.growth:
+            self.say(f"{count:,} short texts in a fresh process")
+            with Worker(self.setting(self.first)) as worker:
+                worker.ask("seconds", texts[:64])
+                found = worker.ask("growth", texts, count)
+            self.results["growth"].append({"texts": count, **found, "seconds_per_text": found["seconds"] / count})
