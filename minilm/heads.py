@@ -1,4 +1,4 @@
-"""What stands on the network: from hidden states to a vector for the text.
+"""What stands on the network: from hidden states to a vector for the text, to words, or to labels.
 
 Pooling takes the hidden states [batch, tokens, hidden] and the attention mask [batch, tokens] (1 = keep) and returns
 [batch, hidden]. A text without a single kept token gives zeros, never NaN.
@@ -7,13 +7,16 @@ Pooling takes the hidden states [batch, tokens, hidden] and the attention mask [
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from .functional import Array, array_namespace
+from .bert import Params
+from .config import BertConfig
+from .functional import Array, array_namespace, sigmoid, softmax
 
 
 def _weights(attention_mask: Array, like: Array) -> Array:
     """The mask as numbers that multiply token vectors: [batch, tokens] → [batch, tokens, 1]."""
-    return array_namespace(like).astype(attention_mask, like.dtype)[:, :, None]
+    return array_namespace(attention_mask, like).astype(attention_mask, like.dtype)[:, :, None]
 
 
 def mean_pooling(hidden_states: Array, attention_mask: Array) -> Array:
@@ -80,3 +83,35 @@ def normalize(x: Array) -> Array:
     xp = array_namespace(x)
     length = xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
     return x / xp.clip(length, 1e-12, None)
+
+
+# ---- words and labels ------------------------------------------------------------------------------------------------
+
+
+def masked_lm(params: Params, hidden_states: Array, words: Array, config: BertConfig, ops: Any) -> Array:
+    """``cls.predictions``: which word is it? [..., hidden] → logits [..., vocab] (Devlin et al. 2018, section 3.1).
+
+    The decoder is the table of word embeddings, ``words`` [vocab, hidden], unless the checkpoint has one of its own.
+    """
+    transform = params["transform"]
+    x = ops.linear_activation(hidden_states, **transform["dense"], activation=config.hidden_act)
+    x = ops.layer_norm(x, **transform["LayerNorm"], eps=config.layer_norm_eps)
+    decoder = {"weight": words, "bias": params.get("bias"), **params.get("decoder", {})}
+    return ops.linear(x, **decoder)
+
+
+def classifier(params: Params, x: Array, ops: Any) -> Array:
+    """``classifier`` or ``cls.seq_relationship``: ``W x + b``, [..., hidden] → logits [..., labels]."""
+    return ops.linear(x, **params)
+
+
+def probabilities(logits: Array, problem_type: str | None) -> Array:
+    """Logits [..., labels] as probabilities, as transformers' text classification pipeline.
+
+    Labels that exclude each other share 1 (softmax); several at once, or one alone, are each between 0 and 1
+    (sigmoid); a ``"regression"`` has no probabilities, and its numbers stay as they are.
+    """
+    if problem_type == "regression":
+        return logits
+    one_at_most = problem_type != "multi_label_classification" and logits.shape[-1] > 1
+    return softmax(logits) if one_at_most else sigmoid(logits)

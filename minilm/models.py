@@ -1,44 +1,27 @@
-"""Hugging Face's models: the same names, calls and outputs, around the functions of `minilm.bert` and `minilm.heads`.
-
-A model is parameters, a config and a backend. It checks ids once, on the host, runs the network in the layout asked
-for, and hands NumPy arrays back for NumPy arrays in; arrays that already live on the backend stay there.
-"""
+"""Hugging Face's models: the same names, calls and outputs around the functions of `minilm.bert` and `minilm.heads`."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import bert, parameters
-from .backends import Backend, get_backend
+from . import bert, heads, parameters
+from .backends import Backend
 from .batching import Pack
 from .config import BertConfig
-from .functional import Array
-from .parameters import Shapes
+from .functional import Array, array_namespace, softmax
+from .parameters import Params, Shapes
+from .pretrained import ModelOutput, PreTrainedModel
+
+if TYPE_CHECKING:
+    from .loading.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class ModelOutput:
-    """What a model returns: fields by name, by key, or by place among those that are not None."""
-
-    def to_tuple(self) -> tuple:
-        """The fields that are not None, in order."""
-        return tuple(value for f in fields(self) if (value := getattr(self, f.name)) is not None)
-
-    def __getitem__(self, key: int | slice | str) -> Any:
-        return getattr(self, key) if isinstance(key, str) else self.to_tuple()[key]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.to_tuple())
-
-
-@dataclass(frozen=True)
-class BertOutput(ModelOutput):
+class BertModelOutput(ModelOutput):
     """What `BertModel` returns.
 
     Attributes
@@ -59,212 +42,43 @@ class BertOutput(ModelOutput):
     attentions: tuple[Array, ...] | None = None
 
 
-def check_ids(
-    input_ids: np.ndarray, token_type_ids: np.ndarray | None, position_ids: np.ndarray | None, config: BertConfig
-) -> None:
-    """Raise unless every id has a row in its table: a compiled kernel does not look."""
-    for name, ids, limit, table in (
-        ("input_ids", input_ids, config.vocab_size, "vocab_size"),
-        ("token_type_ids", token_type_ids, config.type_vocab_size, "type_vocab_size"),
-        ("position_ids", position_ids, config.max_position_embeddings, "max_position_embeddings"),
-    ):
-        if ids is None or ids.size == 0:
-            continue
-        if ids.dtype.kind not in "iu":
-            raise TypeError(f"{name} must be integers, got {ids.dtype}")
-        if ids.shape != input_ids.shape:
-            raise ValueError(f"{name} has the shape {ids.shape}, but input_ids has {input_ids.shape}")
-        low, high = int(ids.min()), int(ids.max())
-        if low < 0 or high >= limit:
-            raise ValueError(f"{name} has the id {low if low < 0 else high}, but {table} is {limit}")
+@dataclass(frozen=True)
+class HeadOutput(ModelOutput):
+    """What a model with a head returns.
 
-
-class PreTrainedModel:
-    """What all models share: parameters, config, backend, loading, and the checks at the edge.
-
-    Parameters
+    Attributes
     ----------
-    params
-        The tree of parameters: NumPy arrays of one dtype under the names of the checkpoint, split at the dots.
-    config
-        The configuration that belongs to them.
-    backend
-        A `minilm.backends.Backend` or its name; None picks the default.
-
-    Raises
-    ------
-    ValueError
-        If a parameter is missing, unknown, or not of the shape that the config gives it.
+    logits
+        [batch, labels], [batch, tokens, labels] or [batch, tokens, vocab], as the model says.
+    hidden_states, attentions
+        As in `BertModelOutput`.
     """
 
-    optional: ClassVar[frozenset[str]] = frozenset()  # parameters that a checkpoint may lack
-
-    def __init__(self, params: Mapping[str, Any], config: BertConfig, backend: str | Backend | None = None) -> None:
-        parameters.check_params(params, self.shapes(config), self.optional)
-        dtype = str(next(array.dtype for _, array in parameters.flatten(params)))
-        self.config = config
-        self.backend = get_backend(backend, dtype=dtype)
-        self.params = self.backend.place(params)
-        self._pretrained: tuple[Any, ...] | None = None  # how to load it again, for pickling by name
-
-    @classmethod
-    def shapes(cls, config: BertConfig) -> Shapes:
-        """Every parameter's name and shape."""
-        raise NotImplementedError
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | Path,
-        *,
-        backend: str | Backend | None = None,
-        device: str | None = None,
-        dtype: str = "float32",
-        revision: str | None = None,
-        token: str | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
-    ) -> Any:
-        """Load a checkpoint: a folder, or a name as `minilm.loading.hub.find_files` looks it up.
-
-        Parameters
-        ----------
-        name_or_path
-            A folder, or a name on the Hub such as ``"sentence-transformers/all-MiniLM-L6-v2"``.
-        backend, device
-            Where and with which functions to compute, see `minilm.backends.get_backend`.
-        dtype
-            ``"float32"``, or ``"float64"`` for an arbiter between float32 engines.
-        revision, token, cache_dir, local_files_only
-            As in `minilm.loading.hub.find_files`.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the checkpoint, or a file of it, is not found.
-        ValueError
-            If a file is corrupted, or describes a model that this network does not implement.
-        """
-        from .loading.checkpoint import load_params
-        from .loading.hub import find_files
-
-        where: dict[str, Any] = {
-            "revision": revision,
-            "token": token,
-            "cache_dir": cache_dir,
-            "local_files_only": local_files_only,
-        }
-        files = find_files(name_or_path, **where)
-        config = BertConfig.from_json(files["config.json"])
-        params = load_params(files, cls.shapes(config), optional=cls.optional, dtype=dtype)
-        model = cls(params, config, get_backend(backend, device=device, dtype=dtype))
-        model._pretrained = (cls, name_or_path, {"backend": backend, "device": device, "dtype": dtype, **where})
-        return model
-
-    def __reduce__(self) -> tuple:
-        """Pickle a loaded model by its name, so that another process maps the same file instead of copying weights."""
-        if self._pretrained is not None:
-            return _from_pretrained, self._pretrained
-        return type(self), (self.params, self.config, self.backend.name)
-
-    # ---- the network, in either layout -------------------------------------------------------------------------------
-
-    @property
-    def _bert_params(self) -> Mapping[str, Any]:
-        """The encoder's subtree: all of it in `BertModel`, ``bert`` beside a head."""
-        return self.params.get("bert", self.params)
-
-    def _padded(
-        self, input_ids: Any, attention_mask: Any, token_type_ids: Any, position_ids: Any, keep: bool
-    ) -> tuple[list[Array], list[Array]]:
-        """Check the input [batch, tokens], run the network; return hidden states (all, or the last) and attentions."""
-        ops, config = self.backend.operations, self.config
-        ids, mask, types, positions = (
-            None if x is None else _on_host(x, self.backend)
-            for x in (input_ids, attention_mask, token_type_ids, position_ids)
-        )
-        if ids is None or ids.ndim != 2:
-            raise ValueError(f"input_ids must be [batch, tokens], got the shape {None if ids is None else ids.shape}")
-        if ids.shape[1] > config.max_position_embeddings:
-            raise ValueError(
-                f"input_ids has {ids.shape[1]} tokens, but the model has {config.max_position_embeddings} positions: "
-                "tokenize with truncation=True"
-            )
-        if mask is not None and mask.shape != ids.shape:
-            raise ValueError(f"attention_mask has the shape {mask.shape}, but input_ids has {ids.shape}")
-        if mask is not None and mask.dtype.kind not in "iubf":
-            raise TypeError(f"attention_mask must be numbers, 1 where a token counts, got {mask.dtype}")
-        if positions is not None:
-            positions = np.broadcast_to(positions, ids.shape)
-        check_ids(ids, types, positions, config)
-        place = self.backend.from_numpy
-        ids_, mask_, types_, positions_ = (
-            place(np.ascontiguousarray(x))
-            for x in (
-                ids,
-                np.ones(ids.shape, dtype=np.int64) if mask is None else mask,
-                np.zeros(ids.shape, dtype=np.int64) if types is None else types,
-                np.broadcast_to(np.arange(ids.shape[1]), ids.shape) if positions is None else positions,
-            )
-        )
-        params = self._bert_params
-        attention = bert.padded_attention(
-            mask_, like=params["embeddings"]["LayerNorm"]["weight"], num_heads=config.num_attention_heads, ops=ops
-        )
-        states: list[Array] = []
-        attentions: list[Array] = []
-        for state, probabilities in bert.bert(params, ids_, types_, positions_, attention, config, ops):
-            states = [*states, state] if keep else [state]
-            if keep and probabilities is not None:
-                attentions.append(probabilities)
-        return states, attentions
-
-    def _packed(self, pack: Pack) -> Array:
-        """Check a pack, run the network; return the last hidden states [total_tokens, hidden]."""
-        check_ids(pack.input_ids, pack.token_type_ids, pack.position_ids, self.config)
-        ops, place = self.backend.operations, self.backend.from_numpy
-        attention = bert.packed_attention(pack.runs, self.config.num_attention_heads, ops)
-        ids = place(pack.input_ids), place(pack.token_type_ids), place(pack.position_ids)
-        states: deque[tuple[Array, None]] = deque(
-            bert.bert(self._bert_params, *ids, attention, self.config, ops), maxlen=1
-        )
-        return states[0][0]
-
-    def _returned(self, like: Any, value: Any) -> Any:
-        """Bring a result, or a tuple of them, to where the input came from."""
-        if value is None or not (isinstance(like, (np.ndarray, list, tuple))):
-            return value
-        if isinstance(value, (list, tuple)):
-            return tuple(self._returned(like, v) for v in value)
-        return self.backend.to_numpy(value)
+    logits: Array
+    hidden_states: tuple[Array, ...] | None = None
+    attentions: tuple[Array, ...] | None = None
 
 
 class BertModel(PreTrainedModel):
-    """BERT's encoder.
+    """BERT's encoder; see `minilm.pretrained.PreTrainedModel` for the parameters.
 
     Examples
     --------
-    >>> config = BertConfig(
-    ...     vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=2, intermediate_size=6
-    ... )
-    >>> params = {}
-    >>> for name, shape in BertModel.shapes(config).items():
-    ...     *path, leaf = name.split(".")
-    ...     node = params
-    ...     for part in path:
-    ...         node = node.setdefault(part, {})
-    ...     node[leaf] = np.ones(shape, np.float32)
-    >>> output = BertModel(params, config)(np.array([[2, 5, 3]]))
+    >>> sizes = dict(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=2, intermediate_size=6)
+    >>> config = BertConfig(**sizes)
+    >>> ones = {name: np.ones(shape, np.float32) for name, shape in BertModel.shapes(config).items()}
+    >>> model = BertModel(parameters.unflatten(ones), config)
+    >>> output = model(np.array([[2, 5, 3]]))
     >>> output.last_hidden_state.shape, output.pooler_output.shape
     ((1, 3, 4), (1, 4))
     """
 
-    optional = frozenset(parameters.POOLER)
+    optional = frozenset(parameters.pooler("", 1))
 
     @classmethod
     def shapes(cls, config: BertConfig) -> Shapes:
         """Every parameter's name and shape; the pooler's may be absent."""
-        return parameters.bert(config)
+        return parameters.bert(config) | parameters.pooler("", config.hidden_size)
 
     def __call__(
         self,
@@ -274,7 +88,7 @@ class BertModel(PreTrainedModel):
         position_ids: Any = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
-    ) -> BertOutput:
+    ) -> BertModelOutput:
         """Run the network on a padded batch.
 
         Parameters
@@ -297,29 +111,269 @@ class BertModel(PreTrainedModel):
         TypeError
             For ids that are not integers.
         """
-        keep = output_hidden_states or output_attentions
-        states, attentions = self._padded(input_ids, attention_mask, token_type_ids, position_ids, keep)
+        states, attentions = self.encode_padded(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
         pooled = None
         if "pooler" in self.params:
-            pooled = bert.pooler(self.params["pooler"], states[-1], self.backend.operations)
-        return BertOutput(
-            last_hidden_state=self._returned(input_ids, states[-1]),
-            pooler_output=self._returned(input_ids, pooled),
-            hidden_states=self._returned(input_ids, tuple(states)) if output_hidden_states else None,
-            attentions=self._returned(input_ids, tuple(attentions)) if output_attentions else None,
+            pooled = self.returned(bert.pooler(self.params["pooler"], states[-1], self.backend.operations), input_ids)
+        return BertModelOutput(
+            last_hidden_state=self.returned(states[-1], input_ids),
+            pooler_output=pooled,
+            hidden_states=self.returned(states, input_ids) if output_hidden_states else None,
+            attentions=self.returned(attentions, input_ids) if output_attentions else None,
         )
 
     def forward_packed(self, pack: Pack) -> Array:
         """Run the network on a pack: the last hidden states [total_tokens, hidden], on the backend."""
-        return self._packed(pack)
+        return self.encode_packed(pack)
 
 
+class _ModelWithHead(PreTrainedModel):
+    """An encoder under ``bert`` and a head beside it, which turns the last hidden states into logits."""
+
+    def head(self, hidden_states: Array) -> Array:
+        """Turn hidden states [batch, tokens, hidden] into logits."""
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        input_ids: Any,
+        *,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> HeadOutput:
+        """Run the network on a padded batch: parameters and errors as in `BertModel`, but by keyword.
+
+        A mask and token types look alike, zeros and ones of one shape: by keyword they can't be swapped unnoticed.
+        """
+        states, attentions = self.encode_padded(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        return HeadOutput(
+            logits=self.returned(self.head(states[-1]), input_ids),
+            hidden_states=self.returned(states, input_ids) if output_hidden_states else None,
+            attentions=self.returned(attentions, input_ids) if output_attentions else None,
+        )
+
+
+class BertForMaskedLM(_ModelWithHead):
+    """BERT with its first task's head: which word was masked? Logits [batch, tokens, vocab].
+
+    Parameters
+    ----------
+    params, config, backend
+        As for `minilm.pretrained.PreTrainedModel`.
+    tokenizer
+        For `fill_mask`; a model from `from_pretrained` finds its own.
+    """
+
+    optional = frozenset({"cls.predictions.bias", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"})
+
+    def __init__(
+        self,
+        params: Params,
+        config: BertConfig,
+        backend: str | Backend | None = None,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        super().__init__(params, config, backend)
+        predictions = self.params["cls"]["predictions"]
+        if "bias" not in {**predictions, **predictions.get("decoder", {})}:
+            raise ValueError(
+                "both cls.predictions.bias and cls.predictions.decoder.bias are missing: one must be there"
+            )
+        if not config.tie_word_embeddings and "weight" not in predictions.get("decoder", {}):
+            raise ValueError(
+                "cls.predictions.decoder.weight is missing, but tie_word_embeddings is false in the config"
+            )
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def shapes(cls, config: BertConfig) -> Shapes:
+        """Every parameter's name and shape; the decoder's weight and one of the two biases may be absent."""
+        return parameters.bert(config, "bert.") | parameters.masked_lm(config)
+
+    def head(self, hidden_states: Array) -> Array:
+        """[..., hidden] → [..., vocab]."""
+        words = self.encoder_params["embeddings"]["word_embeddings"]["weight"]
+        return heads.masked_lm(
+            self.params["cls"]["predictions"], hidden_states, words, self.config, self.backend.operations
+        )
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The checkpoint's tokenizer, loaded when it is first asked for."""
+        if self._tokenizer is None:
+            if self._source is None:
+                raise ValueError("a model made from arrays has no tokenizer of its own: pass one to the constructor")
+            from .loading.tokenizer import AutoTokenizer
+
+            name, settings = self._source
+            names = ("revision", "token", "cache_dir", "local_files_only")
+            self._tokenizer = AutoTokenizer.from_pretrained(name, **{key: settings[key] for key in names})
+        return self._tokenizer
+
+    def fill_mask(self, text: str, top_k: int = 5) -> list[Any]:
+        """Say what may stand for each ``[MASK]`` of a text, as Hugging Face's fill-mask pipeline does.
+
+        The product with the vocabulary, most of the work for a short text, is done at the masks alone.
+
+        Parameters
+        ----------
+        text
+            A text with one or several masks.
+        top_k
+            How many candidates, the most probable first.
+
+        Returns
+        -------
+        candidates
+            For one mask a list of ``{"score", "token", "token_str", "sequence"}``: the probability, the id, the word,
+            and the text with it. For several a list of such lists, one per mask, with the other masks left in place.
+
+        Raises
+        ------
+        ValueError
+            If the text has no mask or too many tokens, or ``top_k`` is not between 1 and the size of the vocabulary.
+        """
+        tokenizer = self.tokenizer
+        if not 1 <= top_k <= self.config.vocab_size:
+            raise ValueError(f"top_k must be between 1 and {self.config.vocab_size}, the vocabulary, got {top_k}")
+        encoded = tokenizer(text, return_tensors="np")
+        ids = encoded["input_ids"][0]
+        masks = np.flatnonzero(ids == tokenizer.mask_token_id)
+        if len(masks) == 0:
+            raise ValueError(
+                f"no {tokenizer.mask_token} in the text {text!r:.60}: write it where a word is to be found"
+            )
+        states, _ = self.encode_padded(**encoded)
+        xp = array_namespace(states[-1])
+        masked = xp.take(states[-1][0, :, :], self.backend.from_numpy(masks), axis=0)  # [masks, hidden]
+        scores = softmax(self.backend.to_numpy(self.head(masked)))
+        found = []
+        for place, row in zip(masks, scores, strict=True):
+            candidates = []
+            for token in np.argsort(-row, kind="stable")[:top_k].tolist():
+                filled = np.where(np.arange(len(ids)) == place, token, ids)
+                filled = filled[filled != tokenizer.pad_token_id]
+                candidates.append(
+                    {
+                        "score": float(row[token]),
+                        "token": token,
+                        "token_str": tokenizer.decode([token]),
+                        "sequence": tokenizer.decode(filled, skip_special_tokens=len(masks) == 1),
+                    }
+                )
+            found.append(candidates)
+        return found[0] if len(masks) == 1 else found
+
+
+class BertForSequenceClassification(_ModelWithHead):
+    """BERT with a classifier of texts, or pairs of texts, on its pooler: logits [batch, labels].
+
+    The labels are `BertConfig.labels`.
+    """
+
+    @classmethod
+    def shapes(cls, config: BertConfig) -> Shapes:
+        """Every parameter's name and shape."""
+        hidden, labels = config.hidden_size, len(config.labels)
+        encoder = parameters.bert(config, "bert.") | parameters.pooler("bert.", hidden)
+        return encoder | parameters.dense("classifier", hidden, labels)
+
+    def head(self, hidden_states: Array) -> Array:
+        """[batch, tokens, hidden] → [batch, labels]."""
+        ops = self.backend.operations
+        return heads.classifier(
+            self.params["classifier"], bert.pooler(self.params["bert"]["pooler"], hidden_states, ops), ops
+        )
+
+    def forward_packed(self, pack: Pack) -> Array:
+        """Run the network on a pack: logits [texts, labels], on the backend."""
+        states = self.encode_packed(pack)
+        firsts = self.backend.from_numpy(np.flatnonzero(pack.position_ids == 0))
+        return self.head(array_namespace(states).take(states, firsts, axis=0)[:, None, :])
+
+    def probabilities(self, logits: Array) -> Array:
+        """Logits as probabilities by what the config says of the problem; a regression's numbers stay as they are."""
+        return heads.probabilities(logits, self.config.problem_type)
+
+
+class BertForTokenClassification(_ModelWithHead):
+    """BERT with a classifier of tokens: logits [batch, tokens, labels]. The labels are `BertConfig.labels`."""
+
+    @classmethod
+    def shapes(cls, config: BertConfig) -> Shapes:
+        """Every parameter's name and shape."""
+        classifier = parameters.dense("classifier", config.hidden_size, len(config.labels))
+        return parameters.bert(config, "bert.") | classifier
+
+    def head(self, hidden_states: Array) -> Array:
+        """[..., hidden] → [..., labels]."""
+        return heads.classifier(self.params["classifier"], hidden_states, self.backend.operations)
+
+
+class BertForNextSentencePrediction(_ModelWithHead):
+    """BERT with its second task's head: logits [batch, 2], first that text B follows text A, then that it is random."""
+
+    @classmethod
+    def shapes(cls, config: BertConfig) -> Shapes:
+        """Every parameter's name and shape."""
+        encoder = parameters.bert(config, "bert.") | parameters.pooler("bert.", config.hidden_size)
+        return encoder | parameters.dense("cls.seq_relationship", config.hidden_size, 2)
+
+    def head(self, hidden_states: Array) -> Array:
+        """[batch, tokens, hidden] → [batch, 2]."""
+        ops = self.backend.operations
+        pooled = bert.pooler(self.params["bert"]["pooler"], hidden_states, ops)
+        return heads.classifier(self.params["cls"]["seq_relationship"], pooled, ops)
+
+
+# Hugging Face's names for "whichever architecture the checkpoint has": BERT's is the one that is implemented.
 AutoModel = BertModel
+AutoModelForMaskedLM = BertForMaskedLM
+AutoModelForSequenceClassification = BertForSequenceClassification
+AutoModelForTokenClassification = BertForTokenClassification
+AutoModelForNextSentencePrediction = BertForNextSentencePrediction
+
+ARCHITECTURES: dict[str, type[PreTrainedModel]] = {
+    "BertModel": BertModel,
+    "BertForMaskedLM": BertForMaskedLM,
+    "BertForPreTraining": BertForMaskedLM,  # has both heads of the pre-training; the next-sentence one is left aside
+    "BertForSequenceClassification": BertForSequenceClassification,
+    "BertForTokenClassification": BertForTokenClassification,
+    "BertForNextSentencePrediction": BertForNextSentencePrediction,
+}
 
 
-def _on_host(x: Any, backend: Backend) -> np.ndarray:
-    return np.asarray(x) if isinstance(x, (np.ndarray, list, tuple)) else backend.to_numpy(x)
+class AutoModelForArchitecture:
+    """Picks the model by what the checkpoint's config names in ``architectures``."""
 
+    @staticmethod
+    def from_pretrained(name_or_path: str | Path, **settings: Any) -> Any:
+        """Load a checkpoint as the model that it was saved from; settings as `PreTrainedModel.from_pretrained`."""
+        from .loading.hub import find_files
 
-def _from_pretrained(cls: type[PreTrainedModel], name_or_path: str | Path, settings: dict[str, Any]) -> PreTrainedModel:
-    return cls.from_pretrained(name_or_path, **settings)
+        names = ("revision", "token", "cache_dir", "local_files_only")
+        files = find_files(name_or_path, **{name: settings[name] for name in names if name in settings})
+        architectures = BertConfig.from_json(files["config.json"]).architectures
+        for name in architectures:
+            if name in ARCHITECTURES:
+                return ARCHITECTURES[name].from_pretrained(name_or_path, **settings)
+        raise ValueError(
+            f"{files['config.json']}: architectures is {list(architectures)}; implemented: {', '.join(ARCHITECTURES)}"
+        )

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .bert import Params
 from .config import BertConfig
 
 Shapes = dict[str, tuple[int, ...]]
-
-POOLER = ("pooler.dense.weight", "pooler.dense.bias")
 
 
 def dense(name: str, inputs: int, outputs: int) -> Shapes:
@@ -25,8 +24,8 @@ def layer_norm(name: str, hidden: int) -> Shapes:
     return {f"{name}.weight": (hidden,), f"{name}.bias": (hidden,)}
 
 
-def bert(config: BertConfig, *, prefix: str = "", pooler: bool = True) -> Shapes:
-    """The encoder of `minilm.bert`; ``prefix`` is ``"bert."`` where a head stands beside it."""
+def bert(config: BertConfig, prefix: str = "") -> Shapes:
+    """The embeddings and layers of `minilm.bert`; ``prefix`` is ``"bert."`` where a head stands beside them."""
     hidden, intermediate = config.hidden_size, config.intermediate_size
     shapes: Shapes = {
         "embeddings.word_embeddings.weight": (config.vocab_size, hidden),
@@ -44,12 +43,15 @@ def bert(config: BertConfig, *, prefix: str = "", pooler: bool = True) -> Shapes
         shapes |= dense(f"{layer}.intermediate.dense", hidden, intermediate)
         shapes |= dense(f"{layer}.output.dense", intermediate, hidden)
         shapes |= layer_norm(f"{layer}.output.LayerNorm", hidden)
-    if pooler:
-        shapes |= dense("pooler.dense", hidden, hidden)
     return {prefix + name: shape for name, shape in shapes.items()}
 
 
-def masked_lm_head(config: BertConfig) -> Shapes:
+def pooler(prefix: str, hidden: int) -> Shapes:
+    """The pooler, with the encoder's ``prefix``."""
+    return dense(f"{prefix}pooler.dense", hidden, hidden)
+
+
+def masked_lm(config: BertConfig) -> Shapes:
     """``cls.predictions``; the decoder's weight and one of the two biases are absent where they are tied."""
     return {
         **dense("cls.predictions.transform.dense", config.hidden_size, config.hidden_size),
@@ -59,7 +61,23 @@ def masked_lm_head(config: BertConfig) -> Shapes:
     }
 
 
-def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def unflatten(named: Mapping[str, Any]) -> Params:
+    """Make a tree of full names: the way back from `flatten`.
+
+    >>> unflatten({"LayerNorm.weight": 1.0, "LayerNorm.bias": 0.0})
+    {'LayerNorm': {'weight': 1.0, 'bias': 0.0}}
+    """
+    tree: dict[str, Any] = {}
+    for name, value in named.items():
+        *path, leaf = name.split(".")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node[leaf] = value
+    return tree
+
+
+def flatten(params: Params, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Walk a tree of parameters: yield each array under its full name, ``encoder.layer.0.…``."""
     for name, value in params.items():
         if isinstance(value, Mapping):
@@ -68,7 +86,7 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + name, value
 
 
-def check_params(params: Mapping[str, Any], shapes: Shapes, optional: frozenset[str]) -> None:
+def check_params(params: Params, shapes: Shapes, optional: frozenset[str]) -> None:
     """Raise a `ValueError` that names the parameter which is missing, unknown, or of another shape or dtype."""
     found = dict(flatten(params))
     missing = [name for name in shapes if name not in found and name not in optional]

@@ -7,10 +7,8 @@ tokens and padding to 128 baked in, and two threads with different settings woul
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,27 +16,14 @@ import numpy as np
 import tokenizers
 
 from ..batching import Tokens
+from ..inputs import check_batch, check_text
+from .template import Template, kept_lengths
+from .tokenizer_files import NO_MAX_LENGTH, TokenizerConfig, read_tokenizer
 
 if TYPE_CHECKING:
     from .hub import ModelFiles
 
-NO_MAX_LENGTH = int(1e30)  # what Hugging Face's tokenizers say when the checkpoint names no limit
 CHUNK_TEXTS = 256  # texts whose Encoding objects, some 100 bytes a token, are alive at a time
-
-SPECIAL_TOKENS = {
-    "unk_token": "[UNK]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "cls_token": "[CLS]",
-    "mask_token": "[MASK]",
-}
-
-# What tokenizer_config.json says of the normalizer, and what the library calls it.
-NORMALIZER_SETTINGS = {
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "handle_chinese_chars",
-}
 
 
 class BatchEncoding(dict):
@@ -66,73 +51,6 @@ class BatchEncoding(dict):
         return self._tokenizer.convert_ids_to_tokens(ids if one_text else ids[batch_index])
 
 
-@dataclass(frozen=True)
-class Template:
-    """The special tokens around one text, ``before A after``, or around two, ``before A between B after``.
-
-    ``types`` are the token types of the five parts.
-    """
-
-    before: tuple[int, ...]
-    between: tuple[int, ...]
-    after: tuple[int, ...]
-    types: tuple[tuple[int, ...], int, tuple[int, ...], int, tuple[int, ...]]
-
-    @classmethod
-    def of(cls, rust: tokenizers.Tokenizer, pair: bool) -> Template:
-        """Ask the tokenizer's own post-processor, by a look at what it makes of a probe."""
-        encoding = rust.encode("a", "a" if pair else None, add_special_tokens=True)
-        parts: list[list[tuple[int, int]]] = [[], [], [], [], []]  # (id, type) before, in A, between, in B, after
-        part = 0
-        for token_id, type_id, sequence in zip(encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True):
-            part = (2 if part == 1 else 4 if part == 3 else part) if sequence is None else 2 * sequence + 1
-            parts[part].append((token_id, type_id))
-        if not pair:  # one text has nothing between: what follows it is the end
-            parts[2], parts[4] = [], parts[2]
-        ids = [tuple(token_id for token_id, _ in part) for part in parts]
-        types = [tuple(type_id for _, type_id in part) for part in parts]
-        type_a, type_b = types[1][0], types[3][0] if pair else 0
-        return cls(ids[0], ids[2], ids[4], (types[0], type_a, types[2], type_b, types[4]))
-
-    @property
-    def special_tokens(self) -> int:
-        """How many tokens the template adds."""
-        return len(self.before) + len(self.between) + len(self.after)
-
-    def fill(self, first: list[int], second: list[int], special: bool) -> tuple[list[int], list[int]]:
-        """Lay out ids and token types of one text (``second`` is empty then) or of two."""
-        before, type_a, between, type_b, after = self.types
-        types_a, types_b = [type_a] * len(first), [type_b] * len(second)
-        if not special:
-            return first + second, types_a + types_b
-        return (
-            [*self.before, *first, *self.between, *second, *self.after],
-            [*before, *types_a, *between, *types_b, *after],
-        )
-
-
-def kept_lengths(first: int, second: int, room: int, strategy: str) -> tuple[int, int]:
-    """How many tokens of each text stay when both together may have ``room``.
-
-    ``longest_first`` takes from the longer one until the two are equally long, then from both in turn (the second keeps
-    the odd one); ``only_first`` and ``only_second`` take from that text alone.
-
-    >>> kept_lengths(3, 9, 10, "longest_first"), kept_lengths(8, 9, 11, "longest_first")
-    ((3, 7), (5, 6))
-    """
-    excess = first + second - room
-    if excess <= 0:
-        return first, second
-    if strategy == "only_first":
-        return first - excess, second
-    if strategy == "only_second":
-        return first, second - excess
-    shorter, longer = room // 2, room - room // 2
-    if min(first, second) <= shorter:
-        return (first, room - first) if first <= second else (room - second, second)
-    return (shorter, longer) if first <= second else (longer, shorter)
-
-
 class Tokenizer:
     """A tokenizer with the call of Hugging Face's; safe to call from several threads at once.
 
@@ -140,15 +58,13 @@ class Tokenizer:
     ----------
     rust
         A ``tokenizers.Tokenizer``. Its truncation and padding are switched off.
-    special_tokens
-        ``{"cls_token": "[CLS]", …}``; what is not there has the name that BERT uses.
-    model_max_length
-        What ``truncation=True`` cuts to when the call names no ``max_length``.
-    clean_up_tokenization_spaces
-        Whether `decode` takes out spaces before punctuation and in contractions.
+    config
+        The names of the special tokens, the limit that ``truncation=True`` cuts to, and whether `decode` takes out
+        spaces before punctuation; None for BERT's.
 
     Examples
     --------
+    >>> from minilm.loading.tokenizer_files import word_piece
     >>> pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "new", "##er", "ideas"]
     >>> tokenizer = Tokenizer(word_piece({piece: i for i, piece in enumerate(pieces)}))
     >>> tokenizer(["Newer ideas", "new"], padding=True, return_tensors="np")["input_ids"]
@@ -158,26 +74,20 @@ class Tokenizer:
     'newer ideas'
     """
 
-    def __init__(
-        self,
-        rust: tokenizers.Tokenizer,
-        *,
-        special_tokens: Mapping[str, str] | None = None,
-        model_max_length: int = NO_MAX_LENGTH,
-        clean_up_tokenization_spaces: bool = False,
-    ) -> None:
+    def __init__(self, rust: tokenizers.Tokenizer, config: TokenizerConfig | None = None) -> None:
         rust.no_truncation()
         rust.no_padding()
         self._rust = rust
         self._single, self._pair = Template.of(rust, pair=False), Template.of(rust, pair=True)
-        names = {**SPECIAL_TOKENS, **(special_tokens or {})}
+        config = config or TokenizerConfig()
+        self.model_max_length = config.model_max_length
+        self.clean_up_tokenization_spaces = config.clean_up_tokenization_spaces
+        names = config.special_tokens
         self.pad_token, self.pad_token_id = names["pad_token"], rust.token_to_id(names["pad_token"])
         self.unk_token, self.unk_token_id = names["unk_token"], rust.token_to_id(names["unk_token"])
         self.cls_token, self.cls_token_id = names["cls_token"], rust.token_to_id(names["cls_token"])
         self.sep_token, self.sep_token_id = names["sep_token"], rust.token_to_id(names["sep_token"])
         self.mask_token, self.mask_token_id = names["mask_token"], rust.token_to_id(names["mask_token"])
-        self.model_max_length = model_max_length
-        self.clean_up_tokenization_spaces = clean_up_tokenization_spaces
 
     # ---- the vocabulary ----------------------------------------------------------------------------------------------
 
@@ -216,7 +126,7 @@ class Tokenizer:
         for start in range(0, len(texts), CHUNK_TEXTS):
             chunk = list(texts[start : start + CHUNK_TEXTS])
             for i, text in enumerate(chunk, start):
-                _require_text(text, f"{name}[{i}]")
+                check_text(text, f"{name} {i}")
             for encoding in self._rust.encode_batch_fast(chunk, add_special_tokens=False):
                 yield encoding.ids
 
@@ -279,7 +189,7 @@ class Tokenizer:
             For a lone surrogate (index named), for lists of different lengths, for a ``max_length`` without room for
             the special tokens.
         """
-        _require_equal_lengths(texts, text_pairs)
+        _check_equal_lengths(texts, text_pairs)
         tokens, lost = [], np.zeros(len(texts), dtype=np.int64)
         encoded = self._encode(texts, text_pairs, "longest_first" if max_length else None, max_length, special=True)
         for i, (ids, types, missing) in enumerate(encoded):
@@ -338,7 +248,7 @@ class Tokenizer:
             raise TypeError("text and text_pair must both be one string, or both be many")
         texts = _as_texts(text, "text")
         text_pairs = None if text_pair is None else _as_texts(text_pair, "text_pair")
-        _require_equal_lengths(texts, text_pairs)
+        _check_equal_lengths(texts, text_pairs)
 
         encoded = list(self._encode(texts, text_pairs, strategy, max_length, add_special_tokens))
         lengths = [len(ids) for ids, _, _ in encoded]
@@ -387,11 +297,7 @@ class Tokenizer:
         return pad, strategy, max_length
 
     def tokenize(self, text: str, pair: str | None = None, *, add_special_tokens: bool = False) -> list[str]:
-        """Return the word pieces of a text.
-
-        >>> Tokenizer(word_piece({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "new": 3, "##er": 4})).tokenize("newer one")
-        ['new', '##er', '[UNK]']
-        """
+        """Return the word pieces of a text."""
         return self(text, pair, add_special_tokens=add_special_tokens).tokens()
 
     # ---- ids to texts ------------------------------------------------------------------------------------------------
@@ -436,73 +342,16 @@ def _as_array(rows: list[list[int]]) -> np.ndarray:
     return np.array(rows, dtype=np.int64).reshape(len(rows), max(lengths, default=0))
 
 
-# ---- input checks ----------------------------------------------------------------------------------------------------
-
-
 def _as_texts(texts: Any, name: str) -> list[str]:
     if isinstance(texts, str):
         return [texts]
-    if isinstance(texts, (bytes, Mapping)) or not isinstance(texts, Iterable):
-        raise TypeError(f"{name} must be a string or many strings, got {type(texts).__name__} {texts!r:.60}")
+    check_batch(texts, f"{name}: a string or many strings")
     return list(texts)
 
 
-def _require_text(text: Any, place: str) -> None:
-    if not isinstance(text, str):
-        hint = "; the second texts of pairs go into text_pair" if isinstance(text, (list, tuple)) else ""
-        raise TypeError(f"{place} must be a string, got {type(text).__name__} {text!r:.60}{hint}")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            surrogate = text[error.start]
-            raise ValueError(
-                f"{place} has a lone surrogate, {surrogate!r}, at position {error.start}: it is not a character; "
-                "read the text with the right encoding, or with errors='replace'"
-            ) from None
-
-
-def _require_equal_lengths(texts: Sequence[str], text_pairs: Sequence[str] | None) -> None:
+def _check_equal_lengths(texts: Sequence[str], text_pairs: Sequence[str] | None) -> None:
     if text_pairs is not None and len(texts) != len(text_pairs):
         raise ValueError(f"{len(texts)} texts do not go with {len(text_pairs)} text pairs")
-
-
-# ---- from files ------------------------------------------------------------------------------------------------------
-
-
-def word_piece(
-    vocab: Mapping[str, int],
-    *,
-    do_lower_case: bool = True,
-    strip_accents: bool | None = None,
-    tokenize_chinese_chars: bool = True,
-    special_tokens: Mapping[str, str] | None = None,
-) -> tokenizers.Tokenizer:
-    """Build BERT's tokenizer from a vocabulary: clean and lower-case, split at spaces and punctuation, then WordPiece.
-
-    ``strip_accents`` None means: where ``do_lower_case`` is set.
-    """
-    names = {**SPECIAL_TOKENS, **(special_tokens or {})}
-    for name in ("unk_token", "cls_token", "sep_token"):
-        if names[name] not in vocab:
-            raise ValueError(f"the {name} {names[name]!r} is not in the vocabulary of {len(vocab)} tokens")
-    rust = tokenizers.Tokenizer(tokenizers.models.WordPiece(dict(vocab), unk_token=names["unk_token"]))
-    rust.normalizer = tokenizers.normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=tokenize_chinese_chars,
-        strip_accents=strip_accents,
-        lowercase=do_lower_case,
-    )
-    rust.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    rust.decoder = tokenizers.decoders.WordPiece(prefix="##")
-    cls, sep = names["cls_token"], names["sep_token"]
-    rust.post_processor = tokenizers.processors.TemplateProcessing(
-        single=f"{cls}:0 $A:0 {sep}:0",
-        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
-        special_tokens=[(cls, vocab[cls]), (sep, vocab[sep])],
-    )
-    rust.add_special_tokens([token for token in names.values() if token in vocab])
-    return rust
 
 
 class AutoTokenizer:
@@ -520,76 +369,13 @@ class AutoTokenizer:
         """Load the tokenizer of a checkpoint: a folder, or a name as `minilm.loading.hub.find_files` looks it up."""
         from .hub import find_files
 
-        return tokenizer_from_files(
-            find_files(
-                name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
-            )
+        files = find_files(
+            name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )
+        return tokenizer_from_files(files)
 
 
 def tokenizer_from_files(files: ModelFiles) -> Tokenizer:
-    """Build the tokenizer from ``tokenizer.json``, or from ``vocab.txt`` where there is none.
-
-    Where ``tokenizer_config.json`` sets lower-casing, accents or Chinese characters, that wins over ``tokenizer.json``,
-    as in transformers.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is neither.
-    ValueError
-        If a file is corrupted; the message names it.
-    """
-    config = _read_json(files.get("special_tokens_map.json")) | _read_json(files.get("tokenizer_config.json"))
-    special = {name: _content(config[name]) for name in SPECIAL_TOKENS if config.get(name) is not None}
-    for side in ("padding_side", "truncation_side"):
-        if config.get(side, "right") != "right":
-            raise ValueError(
-                f"{files['tokenizer_config.json']}: {side} is {config[side]!r}, only 'right' is implemented"
-            )
-    settings = {
-        name: config[name] for name in ("do_lower_case", "strip_accents", "tokenize_chinese_chars") if name in config
-    }
-    path = files.get("tokenizer.json")
-    if path is None:
-        path = files["vocab.txt"]
-    try:
-        if path.name == "tokenizer.json":
-            rust = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-            _override_normalizer(rust, settings)
-        else:
-            pieces = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-            rust = word_piece({piece: i for i, piece in enumerate(pieces)}, special_tokens=special, **settings)
-        return Tokenizer(
-            rust,
-            special_tokens=special,
-            model_max_length=int(config.get("model_max_length") or NO_MAX_LENGTH),
-            clean_up_tokenization_spaces=bool(config.get("clean_up_tokenization_spaces")),
-        )
-    except Exception as error:  # the Rust library raises plain Exceptions
-        raise ValueError(f"{path}: not a tokenizer that can be read: {error}") from error
-
-
-def _override_normalizer(rust: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
-    normalizer = rust.normalizer
-    if isinstance(normalizer, tokenizers.normalizers.BertNormalizer):
-        for name, value in settings.items():
-            setattr(normalizer, NORMALIZER_SETTINGS[name], value)
-        rust.normalizer = normalizer
-
-
-def _read_json(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError(f"expected an object, found {type(values).__name__}")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    return values
-
-
-def _content(token: Any) -> str:
-    """A special token's text: written as a string, or as the description of an added token."""
-    return token["content"] if isinstance(token, Mapping) else token
+    """Build a checkpoint's tokenizer; errors as in `minilm.loading.tokenizer_files`, they name the file."""
+    config = TokenizerConfig.read(files)
+    return Tokenizer(read_tokenizer(files, config), config)

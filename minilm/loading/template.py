@@ -1,0 +1,74 @@
+"""Around the word pieces of one text, or of a pair: the special tokens, and what truncation leaves between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tokenizers
+
+
+@dataclass(frozen=True)
+class Template:
+    """The special tokens around one text, ``before A after``, or around two, ``before A between B after``.
+
+    ``types`` are the token types of the five parts.
+    """
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+    types: tuple[tuple[int, ...], int, tuple[int, ...], int, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, rust: tokenizers.Tokenizer, pair: bool) -> Template:
+        """Ask the tokenizer's own post-processor, by a look at what it makes of a probe."""
+        encoding = rust.encode("a", "a" if pair else None, add_special_tokens=True)
+        parts: list[list[tuple[int, int]]] = [[], [], [], [], []]  # (id, type) before, in A, between, in B, after
+        part = 0
+        for token_id, type_id, sequence in zip(encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True):
+            part = (2 if part == 1 else 4 if part == 3 else part) if sequence is None else 2 * sequence + 1
+            parts[part].append((token_id, type_id))
+        if not pair:  # one text has nothing between: what follows it is the end
+            parts[2], parts[4] = [], parts[2]
+        ids = [tuple(token_id for token_id, _ in part) for part in parts]
+        types = [tuple(type_id for _, type_id in part) for part in parts]
+        type_a, type_b = types[1][0], types[3][0] if pair else 0
+        return cls(ids[0], ids[2], ids[4], (types[0], type_a, types[2], type_b, types[4]))
+
+    @property
+    def special_tokens(self) -> int:
+        """How many tokens the template adds."""
+        return len(self.before) + len(self.between) + len(self.after)
+
+    def fill(self, first: list[int], second: list[int], special: bool) -> tuple[list[int], list[int]]:
+        """Lay out ids and token types of one text (``second`` is empty then) or of two."""
+        before, type_a, between, type_b, after = self.types
+        types_a, types_b = [type_a] * len(first), [type_b] * len(second)
+        if not special:
+            return first + second, types_a + types_b
+        return (
+            [*self.before, *first, *self.between, *second, *self.after],
+            [*before, *types_a, *between, *types_b, *after],
+        )
+
+
+def kept_lengths(first: int, second: int, room: int, strategy: str) -> tuple[int, int]:
+    """How many tokens of each text stay when both together may have ``room``.
+
+    ``longest_first`` takes from the longer one until the two are equally long, then from both in turn (the second keeps
+    the odd one); ``only_first`` and ``only_second`` take from that text alone.
+
+    >>> kept_lengths(3, 9, 10, "longest_first"), kept_lengths(8, 9, 11, "longest_first")
+    ((3, 7), (5, 6))
+    """
+    excess = first + second - room
+    if excess <= 0:
+        return first, second
+    if strategy == "only_first":
+        return first - excess, second
+    if strategy == "only_second":
+        return first, second - excess
+    shorter, longer = room // 2, room - room // 2
+    if min(first, second) <= shorter:
+        return (first, room - first) if first <= second else (room - second, second)
+    return (shorter, longer) if first <= second else (longer, shorter)
