@@ -1,0 +1,239 @@
+"""The reference's functions again, on an NVIDIA GPU: cuBLAS does the matrix products, fused kernels what is between.
+
+Same names, signatures and results as in `minilm.functional`. Parameters are moved to the device once; after that only
+ids go there and results come back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import functools
+import importlib.util
+import math
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .. import functional
+from ..config import BertConfig
+from ..functional import array_namespace
+from . import Backend, Tree
+from . import cupy_kernels as kernels
+from .operations import Operations
+
+# ---- operations ------------------------------------------------------------------------------------------------------
+
+
+def _matmul(x, weight):
+    """``x Wᵀ`` as a contiguous array of its own, to be worked on in place."""
+    return array_namespace(x, weight).ascontiguousarray(x @ weight.T)
+
+
+def linear_activation(x, weight, bias, activation):
+    """Twin of `minilm.functional.linear_activation`: bias and activation in one pass."""
+    y = _matmul(x, weight)
+    kernels.bias_activation(y, bias, activation)
+    return y
+
+
+def layer_norm(x, weight, bias, eps):
+    """Twin of `minilm.functional.layer_norm`: one pass."""
+    y = x.copy(order="C")
+    kernels.add_layer_norm(y, None, None, weight, bias, eps)
+    return y
+
+
+def linear_add_layer_norm(x, residual, weight, bias, norm_weight, norm_bias, eps):
+    """Twin of `minilm.functional.linear_add_layer_norm`: bias, residual and LayerNorm in one pass."""
+    y = _matmul(x, weight)
+    kernels.add_layer_norm(y, bias, residual, norm_weight, norm_bias, eps)
+    return y
+
+
+def embeddings(input_ids, token_type_ids, position_ids, words, token_types, positions, norm_weight, norm_bias, eps):
+    """Twin of `minilm.functional.embeddings`: LayerNorm in one pass."""
+    y = functional.embedding(input_ids, words)
+    y += functional.embedding(token_type_ids, token_types)
+    y += functional.embedding(position_ids, positions)
+    kernels.add_layer_norm(y, None, None, norm_weight, norm_bias, eps)
+    return y
+
+
+def attention(query, key, value, num_heads, extended_attention_mask=None):
+    """Twin of `minilm.functional.attention`: scale, mask and softmax in one pass."""
+    xp = array_namespace(query, key, value)
+    batch, tokens, hidden = query.shape
+    head_dim = hidden // num_heads
+
+    def heads(x):  # [batch, tokens, hidden] → [batch, heads, tokens, head_dim]
+        return x.reshape(batch, tokens, num_heads, head_dim).transpose(0, 2, 1, 3)
+
+    probabilities = xp.ascontiguousarray(heads(query) @ heads(key).transpose(0, 1, 3, 2))
+    mask = None if extended_attention_mask is None else extended_attention_mask.reshape(batch, tokens)
+    kernels.scale_mask_softmax(probabilities, mask, 1 / math.sqrt(head_dim))
+    context = (probabilities @ heads(value)).transpose(0, 2, 1, 3)
+    return context.reshape(batch, tokens, hidden), probabilities
+
+
+OPERATIONS = Operations(
+    linear_activation=linear_activation,
+    linear_add_layer_norm=linear_add_layer_norm,
+    embeddings=embeddings,
+    attention=attention,
+    layer_norm=layer_norm,
+)
+
+_PRODUCTS = ("linear", "linear_activation", "linear_add_layer_norm", "attention")
+_switch = threading.Lock()
+
+
+@contextmanager
+def _tf32_products() -> Iterator[None]:
+    """Let cuBLAS round the factors of float32 products to TF32.
+
+    CuPy has one switch for the whole process, so it is held only while products are being launched.
+    """
+    from cupy._core import _routines_linalg as products
+
+    with _switch:
+        before = products.get_compute_type(np.float32)
+        products.set_compute_type(np.float32, products.COMPUTE_TYPE_TF32)
+        try:
+            yield
+        finally:
+            products.set_compute_type(np.float32, before)
+
+
+def _in_tf32(function: Callable) -> Callable:
+    @functools.wraps(function)
+    def rounded(*args: Any, **kwargs: Any) -> Any:
+        with _tf32_products():
+            return function(*args, **kwargs)
+
+    return rounded
+
+
+TF32_OPERATIONS = dataclasses.replace(OPERATIONS, **{name: _in_tf32(getattr(OPERATIONS, name)) for name in _PRODUCTS})
+
+# ---- the backend -----------------------------------------------------------------------------------------------------
+
+
+def make_backend(device: str | None = None, *, tf32: bool = False) -> Backend:
+    """Return the engine on a device: ``"cuda"`` and None mean CUDA's current one, ``"cuda:1"`` the second.
+
+    Parameters
+    ----------
+    device
+        Where arrays live.
+    tf32
+        Whether the tensor cores may round the factors of float32 products to ten bits of fraction.
+
+    Raises
+    ------
+    ImportError, RuntimeError
+        If CuPy is not installed, or cannot compute here; the message says what to do.
+    ValueError
+        If there is no such device.
+    """
+    reason = why_not()
+    if reason:
+        raise (RuntimeError if importlib.util.find_spec("cupy") else ImportError)(reason)
+    import cupy
+
+    gpu = cupy.cuda.Device(_device_index(device, cupy.cuda.runtime.getDeviceCount()))
+
+    def from_numpy(x: np.ndarray) -> Any:
+        with cupy.cuda.Device(gpu.id):
+            return cupy.asarray(x, order="C")
+
+    def to_numpy(x: Any) -> np.ndarray:
+        with cupy.cuda.Device(gpu.id):
+            return cupy.asnumpy(x)
+
+    def place(params: Tree) -> Tree:
+        return {name: place(x) if isinstance(x, Mapping) else from_numpy(x) for name, x in params.items()}
+
+    def pack_tokens(config: BertConfig) -> int:
+        with cupy.cuda.Device(gpu.id):
+            free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
+        return tokens_that_fit(free, config)
+
+    return Backend(
+        name="cupy-tf32" if tf32 else "cupy",
+        operations=TF32_OPERATIONS if tf32 else OPERATIONS,
+        place=place,
+        from_numpy=from_numpy,
+        to_numpy=to_numpy,
+        on_device=lambda: cupy.cuda.Device(gpu.id),
+        synchronize=gpu.synchronize,
+        pack_tokens=pack_tokens,
+    )
+
+
+def tokens_that_fit(free_bytes: int, config: BertConfig) -> int:
+    """Return how many tokens of the longest texts a forward pass can have in half of this memory, in float32.
+
+    Counted are the arrays that are alive together: eight of [tokens, hidden], two of [tokens, intermediate], and two
+    of the attention's scores. Beyond 65,536 tokens nothing is gained but waiting for the first result.
+    """
+    scores = config.num_attention_heads * config.max_position_embeddings
+    per_token = 4 * (8 * config.hidden_size + 2 * config.intermediate_size + 2 * scores)
+    return max(config.max_position_embeddings, min(65_536, free_bytes // 2 // per_token))
+
+
+def _device_index(device: str | None, count: int) -> int | None:
+    """Parse ``"cuda:1"``; None for whichever device CUDA has as the current one."""
+    if device in (None, "cuda"):
+        return None
+    kind, _, index = str(device).partition(":")
+    if kind != "cuda" or not index.isdecimal():
+        raise ValueError(f"device must be 'cuda', or 'cuda:' and a number, for backend 'cupy', got {device!r}")
+    if int(index) >= count:
+        raise ValueError(f"device {device!r} does not exist: {count} found, the first is 'cuda:0'")
+    return int(index)
+
+
+# ---- whether it can run here -----------------------------------------------------------------------------------------
+
+
+def why_not() -> str | None:
+    """Return what keeps CuPy from computing here and what to do about it; None if nothing does."""
+    driver = driver_cuda_version()
+    if importlib.util.find_spec("cupy") is None:
+        if driver is None:
+            return "CuPy is not installed, and no CUDA driver was found: it needs an NVIDIA GPU and its driver"
+        return f"CuPy is not installed; this driver runs CUDA {driver[0]}.{driver[1]}: {_install(driver)}"
+    if driver is None:
+        return "CuPy is installed, but no CUDA driver was found: it needs an NVIDIA GPU and its driver"
+    import cupy
+
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        found = f"CuPy {cupy.__version__} cannot use this driver, which runs CUDA {driver[0]}.{driver[1]}"
+        return f"{found} ({error}): {_install(driver)}"
+    return None if count else "CuPy and a CUDA driver are there, but no device is visible (see CUDA_VISIBLE_DEVICES)"
+
+
+def _install(driver: tuple[int, int]) -> str:
+    """Say which package fits the driver, which runs what was built for its own version of CUDA or an earlier one."""
+    if driver[0] < 12:
+        return "update the driver to one for CUDA 12 or later, then pip install 'cupy-cuda12x[ctk]'"
+    return f"pip install 'cupy-cuda{min(driver[0], 13)}x[ctk]'"
+
+
+def driver_cuda_version() -> tuple[int, int] | None:
+    """Ask the driver's own library which CUDA it runs: ``(12, 4)``, or None without a driver."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None
+    version = ctypes.c_int()
+    if driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
+        return None
+    return version.value // 1000, version.value % 1000 // 10
