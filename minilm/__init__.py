@@ -12,8 +12,17 @@ __version__ = "0.1.0"
 # Public names and where they live. They are imported when first asked for, so that ``import minilm`` stays quick.
 _HOMES = {
     "AutoModel": "models",
+    "AutoModelForArchitecture": "models",
+    "AutoModelForMaskedLM": "models",
+    "AutoModelForNextSentencePrediction": "models",
+    "AutoModelForSequenceClassification": "models",
+    "AutoModelForTokenClassification": "models",
     "AutoTokenizer": "loading.tokenizer",
     "BertConfig": "config",
+    "BertForMaskedLM": "models",
+    "BertForNextSentencePrediction": "models",
+    "BertForSequenceClassification": "models",
+    "BertForTokenClassification": "models",
     "BertModel": "models",
     "SentenceTransformer": "sentence_transformer",
     "mean_pooling": "heads",
