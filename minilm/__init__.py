@@ -25,8 +25,11 @@ _HOMES = {
     "BertForTokenClassification": "models",
     "BertModel": "models",
     "SentenceTransformer": "sentence_transformer",
+    "available_backends": "backends",
+    "get_backend": "backends",
     "mean_pooling": "heads",
     "normalize": "heads",
+    "trace": "backends.traced",
 }
 
 __all__ = ["__version__", *_HOMES]
