@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from minilm import bert, functional, heads, parameters
+from minilm import BertModel, bert, functional, heads
 from minilm.backends import REFERENCE
 from minilm.batching import Tokens, make_pack
 from minilm.config import BertConfig
@@ -58,8 +58,11 @@ def no_conversion(library: Library) -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-def put_tree(params: dict[str, Any], put: Put) -> dict[str, Any]:
-    return {name: put_tree(value, put) if isinstance(value, dict) else put(value) for name, value in params.items()}
+def put_all(value: Any, put: Put) -> Any:
+    """Place an array, or every array of a tree of parameters; leave anything else as it is."""
+    if isinstance(value, dict):
+        return {name: put_all(part, put) for name, part in value.items()}
+    return put(value) if isinstance(value, np.ndarray) else value
 
 
 def both_layouts(params: dict[str, Any], config: BertConfig, put: Put) -> Callable[[], list]:
@@ -72,7 +75,7 @@ def both_layouts(params: dict[str, Any], config: BertConfig, put: Put) -> Callab
     ids, types = rng.integers(0, config.vocab_size, shape), rng.integers(0, config.type_vocab_size, shape)
     mask = (np.arange(tokens) < np.array(LENGTHS)[:, None]).astype(np.int64)
     pack = make_pack(range(batch), [Tokens(ids[i, :n], types[i, :n]) for i, n in enumerate(LENGTHS)])
-    params = put_tree(params, put)
+    params = put_all(params, put)
     padded = [put(x) for x in (ids, types, np.tile(np.arange(tokens), (batch, 1)))]
     packed = [put(x) for x in (pack.input_ids, pack.token_type_ids, pack.position_ids)]
     attention_mask = put(mask)
@@ -98,7 +101,7 @@ def assert_same(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_whole_model(tiny_config, random_params, library, no_conversion, dtype) -> None:
-    params = put_tree(random_params(parameters.bert(tiny_config)), lambda x: x.astype(dtype))
+    params = put_all(random_params(BertModel.shapes(tiny_config)), lambda x: x.astype(dtype))
     expected = both_layouts(params, tiny_config, np.asarray)()
     got = both_layouts(params, tiny_config, library.put)()
     no_conversion.undo()
@@ -108,8 +111,6 @@ def test_whole_model(tiny_config, random_params, library, no_conversion, dtype) 
 @pytest.mark.parity
 @pytest.mark.parametrize("library", ["torch"], indirect=True)
 def test_real_checkpoint(model_dir, library, no_conversion) -> None:
-    from minilm import BertModel
-
     model = BertModel.from_pretrained(model_dir, backend="numpy")
     expected = both_layouts(model.params, model.config, np.asarray)()
     got = both_layouts(model.params, model.config, library.put)()
@@ -127,6 +128,20 @@ MASK = np.array([[1, 1, 1, 0, 0], [0, 1, 0, 1, 1], [0, 0, 0, 0, 0]])
 CASES: dict[str, tuple] = dict.fromkeys(("gelu_tanh", "relu", "tanh", "silu", "sigmoid", "erf"), (X,))
 CASES |= {function.__name__: (X, MASK) for function in heads.POOLING.values()}
 CASES |= {"pool": (X, MASK, ("mean", "max"))}
+DENSE = {"weight": X[0], "bias": X[1, 0, :1] + np.ones(5, np.float32)}
+NORM = {"weight": X[2, 0], "bias": X[2, 1]}
+CONFIG = BertConfig(hidden_size=4, num_attention_heads=2, vocab_size=5)
+CASES |= {
+    "masked_lm": (
+        {"transform": {"dense": {"weight": X[1, :4], "bias": X[1, 4]}, "LayerNorm": NORM}, "bias": DENSE["bias"]},
+        X,
+        X[0],
+        CONFIG,
+        REFERENCE,
+    ),
+    "classifier": (DENSE, X, REFERENCE),
+    "probabilities": (X, None),
+}
 
 
 def functions(module: Any) -> dict[str, Callable]:
@@ -141,7 +156,7 @@ def functions(module: Any) -> dict[str, Callable]:
 def test_each_function(name, library, no_conversion) -> None:
     function = next(found[name] for found in map(functions, MODULES) if name in found)
     expected = function(*CASES[name])
-    got = function(*(library.put(x) if isinstance(x, np.ndarray) else x for x in CASES[name]))
+    got = function(*(put_all(argument, library.put) for argument in CASES[name]))
     no_conversion.undo()
     assert_same([library.fetch(got)], [expected])
 
@@ -153,7 +168,7 @@ def test_no_function_is_left_out(tiny_config, random_params) -> None:
     def note(frame: FrameType, event: str, arg: Any) -> None:
         seen.add(frame.f_code)
 
-    forward = both_layouts(random_params(parameters.bert(tiny_config)), tiny_config, np.asarray)
+    forward = both_layouts(random_params(BertModel.shapes(tiny_config)), tiny_config, np.asarray)
     sys.setprofile(note)
     try:
         forward()
