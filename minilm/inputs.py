@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any, TypeVar
 
 import numpy as np
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Packs = Iterable[tuple[np.ndarray, Sequence[Any]]]  # what `minilm.batching.in_packs` yields: rows and their results
 
 
@@ -73,6 +76,33 @@ def as_texts(inputs: Any) -> tuple[Iterator[str], int | None]:
     return iter(texts), len(texts)
 
 
+def as_pairs(inputs: Any) -> tuple[Iterator[tuple[str, str]], int | None]:
+    """Return the pairs of texts one by one, and how many there are, None where only the end will tell.
+
+    Parameters
+    ----------
+    inputs
+        A sequence or an iterable of pairs (lists, tuples, rows of an array) of strings.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_text`, naming the index of the pair and the place in it.
+    """
+    check_batch(inputs, "a pair of strings or an iterable of pairs")
+    checked = (_check_pair(pair, i) for i, pair in enumerate(_items(inputs)))
+    if not hasattr(inputs, "__len__"):
+        return checked, None
+    pairs = list(checked)
+    return iter(pairs), len(pairs)
+
+
+def _check_pair(pair: Any, i: int) -> tuple[str, str]:
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+        raise TypeError(f"input {i}: expected a pair of strings, got {type(pair).__name__} {_shorten(pair)}")
+    return check_text(pair[0], f"input {i}[0]"), check_text(pair[1], f"input {i}[1]")
+
+
 def _items(inputs: Any) -> Iterable[Any]:
     return inputs.tolist() if hasattr(inputs, "tolist") else inputs  # arrays and Series: Python's own strings, quickly
 
@@ -101,6 +131,22 @@ def check_settings(batch_size: int, convert_to_tensor: bool, device: str | None)
         raise ValueError("convert_to_tensor=True: there are no tensors here; wrap the result in torch.from_numpy")
     if device is not None:
         raise ValueError(f"device={device!r}: the device is chosen once, when the model is loaded")
+
+
+def also_named(**old_names: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Let a function take arguments by the names that they had in earlier versions of sentence-transformers."""
+
+    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> T:
+            for old, new in old_names.items():
+                if old in kwargs and new not in kwargs:
+                    kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
 
 
 class Truncation:
@@ -139,14 +185,18 @@ class Truncation:
         self.texts += int(np.count_nonzero(lost))
         self.tokens += int(lost.sum())
 
-    def report(self, stacklevel: int) -> None:
-        """Warn, in the mode ``"warn"``, if anything was lost."""
-        if self.mode == "warn" and self.texts:
-            warnings.warn(
-                f"{self.texts} of {self.seen} inputs were longer than {self.max_length} tokens and lost "
-                f"{self.tokens} tokens (truncation='silent' says nothing, truncation='error' refuses them)",
-                stacklevel=stacklevel + 1,
-            )
+    def report(self) -> None:
+        """Warn, in the mode ``"warn"``, if anything was lost; the warning points at the first caller outside minilm."""
+        if self.mode != "warn" or not self.texts:
+            return
+        stacklevel, frame = 1, sys._getframe(1)
+        while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+            stacklevel, frame = stacklevel + 1, frame.f_back
+        warnings.warn(
+            f"{self.texts} of {self.seen} inputs were longer than {self.max_length} tokens and lost {self.tokens} tokens "
+            "(truncation='silent' says nothing, truncation='error' refuses them)",
+            stacklevel=stacklevel + 1,
+        )
 
 
 def with_progress(packs: Packs, total: int | None, show: bool | None) -> Iterator[tuple[np.ndarray, Sequence[Any]]]:

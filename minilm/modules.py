@@ -169,7 +169,7 @@ def load_modules(
     modules: list[Transformer | Pooling | Dense | Normalize] = []
     for kind, folder in entries:
         if kind == "Transformer":
-            modules.append(_load_transformer(files, folder, engine, dtype, where))
+            modules.append(load_transformer(files, folder, BertModel, engine, dtype, where))
         elif kind == "Pooling":
             modules.append(read_pooling(files[f"{folder}/config.json"]) if path is not None else Pooling())
         elif kind == "Dense":
@@ -210,9 +210,10 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _load_transformer(
-    files: ModelFiles, folder: str, engine: Backend, dtype: str, where: dict[str, Any]
+def load_transformer(
+    files: ModelFiles, folder: str, model_class: Any, engine: Backend, dtype: str, where: Mapping[str, Any]
 ) -> Transformer:
+    """Load the tokenizer, and a model of ``model_class``, from a folder of the files, usually ``""``."""
     if folder:  # as models were laid out before version 2 of sentence-transformers
         files = find_files(Path(files.name) / folder)
     path = files.get("sentence_bert_config.json")
@@ -221,7 +222,7 @@ def _load_transformer(
     if config.get("do_lower_case") and tokenizer.tokenize("A") != tokenizer.tokenize("a"):
         raise ValueError(f"{path}: do_lower_case for a tokenizer that keeps capitals is not implemented")
     name = files.name if files.revision is not None else Path(files.name)
-    model = BertModel.from_pretrained(name, backend=engine, dtype=dtype, revision=files.revision, **where)
+    model = model_class.from_pretrained(name, backend=engine, dtype=dtype, revision=files.revision, **where)
     positions = model.config.max_position_embeddings
     max_seq_length = config.get("max_seq_length") or min(tokenizer.model_max_length, positions)
     return Transformer(model, tokenizer, max_seq_length)

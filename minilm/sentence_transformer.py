@@ -11,19 +11,19 @@ import numpy as np
 
 from . import heads
 from .backends import Backend
-from .batching import Pack, Tokens, in_packs
+from .batching import Pack, Tokens
 from .functional import Array, array_namespace
-from .inputs import Truncation, as_texts, check_settings, choose_prompt, gather_array, gather_list, with_progress
+from .inputs import also_named, as_texts, check_settings, gather_array, gather_list
 from .loading.hub import find_files
 from .modules import Dense, check_modules, load_modules, read_config
 from .quantization import check_precision, quantize_embeddings
 from .similarity import SIMILARITIES
-from .threads import available_cores
+from .text_model import TextModel
 
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
 
 
-class SentenceTransformer:
+class SentenceTransformer(TextModel):
     """A model that turns texts into vectors whose directions tell how alike the texts are.
 
     The constructor takes a name and reads the model's files, as the package sentence-transformers does; or it takes
@@ -97,43 +97,18 @@ class SentenceTransformer:
             files = find_files(model_name_or_path, revision=revision, **where)
             config = read_config(files, "SentenceTransformer")
             modules = load_modules(files, backend=backend, device=device, dtype=dtype, **where)
-        self.transformer, self.pooling, self.steps = check_modules(modules or ())
-        model = self.transformer.model
-        self._dtype = self.backend.to_numpy(model.params["embeddings"]["LayerNorm"]["weight"]).dtype
-        self.max_seq_length = self.transformer.max_seq_length or model.config.max_position_embeddings
-        self.prompts = {"query": "", "document": "", **config.get("prompts", {}), **(prompts or {})}
-        self.default_prompt_name = default_prompt_name or config.get("default_prompt_name")
-        choose_prompt(self.prompts, self.default_prompt_name, None, None)  # raises for an unknown name
+        transformer, self.pooling, self.steps = check_modules(modules or ())
+        super().__init__(
+            transformer,
+            {"query": "", "document": "", **config.get("prompts", {}), **(prompts or {})},
+            default_prompt_name or config.get("default_prompt_name"),
+            threads,
+            truncation,
+        )
         self.similarity_fn_name = similarity_fn_name or config.get("similarity_fn_name") or "cosine"
         self.truncate_dim = truncate_dim if truncate_dim is not None else config.get("truncate_dim")
-        self.threads = available_cores() if threads is None else threads
-        self.truncation = Truncation.check_mode(truncation)
 
     # ---- settings ----------------------------------------------------------------------------------------------------
-
-    @property
-    def tokenizer(self) -> Any:
-        """The `minilm.loading.tokenizer.Tokenizer`."""
-        return self.transformer.tokenizer
-
-    @property
-    def backend(self) -> Backend:
-        """The engine."""
-        return self.transformer.model.backend
-
-    @property
-    def max_seq_length(self) -> int:
-        """How many tokens of a text are read, [CLS] and [SEP] included; at most as many as the model has positions."""
-        return self._max_seq_length
-
-    @max_seq_length.setter
-    def max_seq_length(self, value: int) -> None:
-        positions = self.transformer.model.config.max_position_embeddings
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 2 <= value <= positions:
-            raise ValueError(
-                f"max_seq_length must be an integer from 2 to the model's {positions} positions, got {value!r}"
-            )
-        self._max_seq_length = int(value)
 
     @property
     def similarity_fn_name(self) -> str:
@@ -169,6 +144,7 @@ class SentenceTransformer:
 
     # ---- texts to vectors --------------------------------------------------------------------------------------------
 
+    @also_named(sentences="inputs")
     def encode(
         self,
         inputs: Any,
@@ -233,15 +209,13 @@ class SentenceTransformer:
         check_output(output_value, check_precision(precision), out)
         single = isinstance(inputs, str)
         texts, count = as_texts([inputs] if single else inputs)
-        prompt = choose_prompt(self.prompts, self.default_prompt_name, prompt_name, prompt)
-        truncation = Truncation(self.truncation, self.max_seq_length)
+        prompt = self._choose_prompt(prompt_name, prompt)
+        skip = self._prompt_tokens(prompt)
 
-        def tokenize(batch: list[str]) -> list[Tokens]:
-            tokens, lost = self.tokenizer.encode_packed([prompt + text for text in batch], self.max_seq_length)
-            truncation.add(lost)
-            return tokens
+        def tokenize(batch: list[str]) -> tuple[list[Tokens], np.ndarray]:
+            return self.tokenizer.encode_packed([prompt + text for text in batch], self.max_seq_length)
 
-        def compute(pack: Pack) -> Sequence[Any]:
+        def compute(pack: Pack) -> Any:
             hidden_states = self.transformer.model.forward_packed(pack)
             if output_value == "token_embeddings":
                 return self._per_text(pack, hidden_states)
@@ -253,9 +227,7 @@ class SentenceTransformer:
             rows: Any = self.backend.to_numpy(vectors)
             return quantize_embeddings(rows, precision) if precision.endswith("binary") else rows
 
-        skip = self._prompt_tokens(prompt)
-        packs = in_packs(texts, tokenize, compute, threads=self.threads, max_texts=int(batch_size))
-        packs = with_progress(packs, count, show_progress_bar)
+        packs, truncation = self._in_packs(texts, count, tokenize, compute, batch_size, show_progress_bar)
         if output_value != "sentence_embedding":
             result: Any = gather_list(packs)
         elif precision.endswith("binary"):
@@ -265,7 +237,7 @@ class SentenceTransformer:
             result = gather_array(packs, count, dimension, self._dtype, out)
             if precision != "float32":
                 result = quantize_embeddings(result, precision)
-        truncation.report(stacklevel=2)
+        truncation.report()
         if single:
             return result[0]
         return result if convert_to_numpy else list(result)
@@ -276,15 +248,16 @@ class SentenceTransformer:
         """`encode` with the prompt named ``"query"``, unless another is given."""
         if prompt_name is None and prompt is None:
             prompt_name = "query"
-        return self.encode(inputs, prompt_name, prompt, **kwargs)
+        return self.encode(inputs, prompt_name, prompt, *args, **kwargs)
 
+    @also_named(sentences="inputs")
     def encode_document(
-        self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None, **kwargs: Any
+        self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **kwargs: Any
     ) -> Any:
         """`encode` with the first prompt that there is of ``"document"``, ``"passage"`` and ``"corpus"``."""
         if prompt_name is None and prompt is None:
             prompt_name = next((name for name in ("document", "passage", "corpus") if name in self.prompts), None)
-        return self.encode(inputs, prompt_name, prompt, **kwargs)
+        return self.encode(inputs, prompt_name, prompt, *args, **kwargs)
 
     def _dimension(self, truncate_dim: int | None) -> int:
         if truncate_dim is None:
@@ -346,7 +319,7 @@ class SentenceTransformer:
 
         An int for a string, an int64 array [texts] for many. What has more than `max_seq_length` will be cut.
         """
-        prompt = choose_prompt(self.prompts, self.default_prompt_name, prompt_name, prompt)
+        prompt = self._choose_prompt(prompt_name, prompt)
         single = isinstance(texts, str)
         iterator, _ = as_texts([texts] if single else texts)
         counts: list[int] = []
