@@ -193,8 +193,8 @@ class Truncation:
         while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
             stacklevel, frame = stacklevel + 1, frame.f_back
         warnings.warn(
-            f"{self.texts} of {self.seen} inputs were longer than {self.max_length} tokens and lost {self.tokens} tokens "
-            "(truncation='silent' says nothing, truncation='error' refuses them)",
+            f"{self.texts} of {self.seen} inputs were longer than {self.max_length} tokens and lost "
+            f"{self.tokens} of them (truncation='silent' says nothing, truncation='error' refuses them)",
             stacklevel=stacklevel + 1,
         )
 

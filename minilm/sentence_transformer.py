@@ -242,8 +242,9 @@ class SentenceTransformer(TextModel):
             return result[0]
         return result if convert_to_numpy else list(result)
 
+    @also_named(sentences="inputs")
     def encode_query(
-        self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None, **kwargs: Any
+        self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **kwargs: Any
     ) -> Any:
         """`encode` with the prompt named ``"query"``, unless another is given."""
         if prompt_name is None and prompt is None:
