@@ -23,6 +23,8 @@ class Template:
     def of(cls, rust: tokenizers.Tokenizer, pair: bool) -> Template:
         """Ask the tokenizer's own post-processor, by a look at what it makes of a probe."""
         encoding = rust.encode("a", "a" if pair else None, add_special_tokens=True)
+        if set(encoding.sequence_ids) - {None} != ({0, 1} if pair else {0}):
+            raise ValueError("the tokenizer finds nothing in the text 'a', or loses a text of a pair")
         parts: list[list[tuple[int, int]]] = [[], [], [], [], []]  # (id, type) before, in A, between, in B, after
         part = 0
         for token_id, type_id, sequence in zip(encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True):
@@ -53,10 +55,10 @@ class Template:
 
 
 def kept_lengths(first: int, second: int, room: int, strategy: str) -> tuple[int, int]:
-    """How many tokens of each text stay when both together may have ``room``.
+    """How many tokens of each text stay when both together may have ``room``, as the ``tokenizers`` library has it.
 
-    ``longest_first`` takes from the longer one until the two are equally long, then from both in turn (the second keeps
-    the odd one); ``only_first`` and ``only_second`` take from that text alone.
+    ``longest_first`` takes from the longer text until both are equally long, then from both in turn, so that an odd
+    token stays with the longer one; ``only_first`` and ``only_second`` take from that text, but never all of it.
 
     >>> kept_lengths(3, 9, 10, "longest_first"), kept_lengths(8, 9, 11, "longest_first")
     ((3, 7), (5, 6))
@@ -64,11 +66,16 @@ def kept_lengths(first: int, second: int, room: int, strategy: str) -> tuple[int
     excess = first + second - room
     if excess <= 0:
         return first, second
-    if strategy == "only_first":
-        return first - excess, second
-    if strategy == "only_second":
-        return first, second - excess
-    shorter, longer = room // 2, room - room // 2
-    if min(first, second) <= shorter:
-        return (first, room - first) if first <= second else (room - second, second)
-    return (shorter, longer) if first <= second else (longer, shorter)
+    if room == 0:
+        return 0, 0
+    if strategy == "longest_first":
+        half = room // 2
+        shorter = min(first, second, half)
+        return (shorter, room - shorter) if first <= second else (room - shorter, shorter)
+    cut, other = (first, second) if strategy == "only_first" else (second, first)
+    if cut <= excess:
+        raise ValueError(
+            f"truncation={strategy!r} would take {excess} of that text's {cut} tokens, and never takes all: "
+            "use 'longest_first' or a larger max_length"
+        )
+    return (cut - excess, other) if strategy == "only_first" else (other, cut - excess)

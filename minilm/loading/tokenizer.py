@@ -150,13 +150,11 @@ class Tokenizer:
         for i, (first, second) in enumerate(zip(firsts, seconds, strict=True)):
             tokens = len(first) + len(second)
             if room is not None:
-                keep = kept_lengths(len(first), len(second), room, strategy or "")
-                if min(keep) < 0 or (strategy in ("only_first", "only_second") and 0 in keep and tokens > room):
-                    raise ValueError(
-                        f"text {i}: truncation={strategy!r} would have to take all of that text: the other one has "
-                        f"too many tokens for max_length {max_length}"
-                    )
-                first, second = first[: keep[0]], second[: keep[1]]
+                try:
+                    keep_first, keep_second = kept_lengths(len(first), len(second), room, strategy or "")
+                except ValueError as error:
+                    raise ValueError(f"text {i}: {error}") from None
+                first, second = first[:keep_first], second[:keep_second]
             yield *template.fill(first, second, special), tokens - len(first) - len(second)
 
     def encode_packed(
@@ -376,6 +374,20 @@ class AutoTokenizer:
 
 
 def tokenizer_from_files(files: ModelFiles) -> Tokenizer:
-    """Build a checkpoint's tokenizer; errors as in `minilm.loading.tokenizer_files`, they name the file."""
+    """Build a checkpoint's tokenizer from ``tokenizer.json``, or from ``vocab.txt`` where there is none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither.
+    ValueError
+        If a file is corrupted; the message names it.
+    """
     config = TokenizerConfig.read(files)
-    return Tokenizer(read_tokenizer(files, config), config)
+    path = files.get("tokenizer.json") or files["vocab.txt"]
+    try:
+        return Tokenizer(read_tokenizer(path, config), config)
+    except BaseException as error:  # the Rust library raises plain Exceptions, and its panics are not even those
+        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError, OSError)):
+            raise
+        raise ValueError(f"{path}: not a tokenizer that can be read: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tokenizers
@@ -113,30 +114,18 @@ def word_piece(vocab: Mapping[str, int], config: TokenizerConfig | None = None) 
     return rust
 
 
-def read_tokenizer(files: ModelFiles, config: TokenizerConfig) -> tokenizers.Tokenizer:
-    """Read the tokenizer itself.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is neither ``tokenizer.json`` nor ``vocab.txt``.
-    ValueError
-        If the file is corrupted; the message names it.
-    """
-    path = files.get("tokenizer.json") or files["vocab.txt"]
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.name == "vocab.txt":
-            pieces = text.removesuffix("\n").split("\n")
-            return word_piece({piece: i for i, piece in enumerate(pieces)}, config)
-        rust = tokenizers.Tokenizer.from_str(text)
-        _set_normalizer(rust, config)
-        rust.encode("a", "a")  # a post-processor may name tokens that are not there: better known now than later
-        return rust
-    except BaseException as error:  # the Rust library raises plain Exceptions, and a panic is not even one
-        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError, OSError)):
-            raise
-        raise ValueError(f"{path}: not a tokenizer that can be read: {error}") from error
+def read_tokenizer(path: Path, config: TokenizerConfig) -> tokenizers.Tokenizer:
+    """Read ``tokenizer.json`` or ``vocab.txt``; raise whatever the library raises if it is corrupted."""
+    text = path.read_text(encoding="utf-8")
+    if path.name == "vocab.txt":
+        pieces = text.removesuffix("\n").split("\n")
+        return word_piece({piece: i for i, piece in enumerate(pieces)}, config)
+    rust = tokenizers.Tokenizer.from_str(text)
+    _set_normalizer(rust, config)
+    unknown = getattr(rust.model, "unk_token", None)
+    if unknown is not None and rust.token_to_id(unknown) is None:
+        raise ValueError(f"the unk_token {unknown!r} is not in the vocabulary")
+    return rust
 
 
 def _set_normalizer(rust: tokenizers.Tokenizer, config: TokenizerConfig) -> None:
