@@ -44,14 +44,9 @@ PINNED_DIGESTS = {
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
 
-# Names without an owner that are models of their own on the Hub, from before names had owners. As in
+# Names without an owner that are models of their own, from before the Hub's names had owners. As in
 # sentence-transformers, every other bare name belongs to the organization of that name.
-_BARE_BERT_NAMES = frozenset(f"bert-{size}-{kind}" for size in ("base", "large") for kind in ("cased", "uncased")) | {
-    "bert-base-chinese",
-    "bert-base-german-cased",
-    "bert-base-multilingual-cased",
-    "bert-base-multilingual-uncased",
-}
+_BARE_BERT = r"bert-(base|large)-((german|german-dbmdz|multilingual)-)?(cased|uncased|chinese)(-[\w-]+)?"
 
 
 @dataclass(frozen=True)
@@ -131,23 +126,29 @@ def find_files(
     name = _hub_name(name_or_path)
 
     snapshot = _Snapshot(name, revision, token, cache_dir, local_files_only)
-    if snapshot.locate_cached("config.json") is None:
-        folder = _weights_package() if name == PINNED_NAME and revision in (None, PINNED_REVISION) else None
+    if snapshot.is_pinned:
+        folder = None if snapshot.has("config.json", "model.safetensors") else _weights_package()
         if folder is not None:
             source = f"the package {WEIGHTS_PACKAGE} in {folder}"
             return ModelFiles(name, source, PINNED_REVISION, functools.partial(_in_package, folder))
-        if snapshot.download("config.json") is None and not snapshot.reachable:
-            raise FileNotFoundError(f"{name} is not on this machine{snapshot.advice()}")
+    if not snapshot.has("config.json") and snapshot.download("config.json") is None and not snapshot.reachable:
+        raise FileNotFoundError(f"{name} is not on this machine{snapshot.advice()}")
     return ModelFiles(name, snapshot.source, snapshot.commit, snapshot.locate, snapshot.advice)
 
 
 def _hub_name(name_or_path: str | os.PathLike[str]) -> str:
+    """Return the name on the Hub that is meant, owner and all.
+
+    >>> _hub_name("all-MiniLM-L6-v2"), _hub_name("bert-base-uncased"), _hub_name("BAAI/bge-small-en-v1.5")
+    ('sentence-transformers/all-MiniLM-L6-v2', 'bert-base-uncased', 'BAAI/bge-small-en-v1.5')
+    """
     name = str(name_or_path)
-    if isinstance(name_or_path, os.PathLike) or not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name, flags=re.ASCII):
-        raise FileNotFoundError(f"there is no folder {name!r}, and it is not a model's name on the Hub")
-    if "/" not in name and name.lower() not in _BARE_BERT_NAMES:
-        return f"sentence-transformers/{name}"
-    return name
+    is_name = re.fullmatch(r"([\w-][\w.-]*/)?\w([\w.-]*\w)?", name, flags=re.ASCII) and not re.search(r"--|\.\.", name)
+    if isinstance(name_or_path, os.PathLike) or not is_name:
+        raise FileNotFoundError(f"there is no folder {name!r}, and it is not the name of a model on the Hub")
+    if "/" in name or re.fullmatch(_BARE_BERT, name.lower()):
+        return name
+    return f"sentence-transformers/{name}"
 
 
 def _is_inside(filename: str) -> bool:
@@ -212,6 +213,7 @@ class _Snapshot:
         if revision is not None and not _is_inside(revision):
             raise ValueError(f"{revision!r} is not a branch, tag or commit")
         self.name, self.revision, self.token = name, revision or "main", token
+        self.is_pinned = name == PINNED_NAME and revision in (None, PINNED_REVISION)
         self.cache_dir = Path(cache_dir if cache_dir is not None else constants.HF_HUB_CACHE)
         self.repo_dir = self.cache_dir / f"models--{name.replace('/', '--')}"
         self.commit = self._known_commit()
@@ -224,7 +226,7 @@ class _Snapshot:
     def _known_commit(self) -> str:
         """Return the commit that ``revision`` names as far as the cache knows, or else ``revision`` as it is."""
         ref = self.repo_dir / "refs" / self.revision
-        return ref.read_text(encoding="ascii").strip() if ref.is_file() else self.revision
+        return (ref.read_text(encoding="utf-8").strip() if ref.is_file() else "") or self.revision
 
     @property
     def source(self) -> str:
@@ -234,27 +236,30 @@ class _Snapshot:
         if not self.why_not:
             return ""
         advice = f". The Hub could not be asked: {self.why_not}. Connect and let it download once, "
-        if self.name == PINNED_NAME and self.revision in ("main", PINNED_REVISION):
+        if self.is_pinned:
             advice += "or pip install 'minilm[weights]', "
         return advice + "or give the path of a folder that has the model's files"
 
-    def locate_cached(self, filename: str) -> Path | None:
-        # The layout is public ("Understand caching" in huggingface_hub's documentation). The client's own
-        # try_to_load_from_cache does the same, but takes longer to import than a small model takes to load: 0.17 s.
-        path = self.repo_dir / "snapshots" / self.commit / filename
-        return path if path.is_file() else None
+    # The cache's layout is public ("Understand caching" in huggingface_hub's documentation). The client's own
+    # try_to_load_from_cache does the same, but takes longer to import than a small model takes to load: 0.17 s.
+
+    def has(self, *filenames: str) -> bool:
+        """Whether the cache has all of these files."""
+        return all((self.repo_dir / "snapshots" / self.commit / filename).is_file() for filename in filenames)
 
     def locate(self, filename: str) -> Path | None:
-        path = self.locate_cached(filename)
-        if path is not None or (self.repo_dir / ".no_exist" / self.commit / filename).is_file():
-            return path
+        """Return the path of a file in the cache, fetched if need be; None if the model has none of that name."""
+        if self.has(filename):
+            return self.repo_dir / "snapshots" / self.commit / filename
+        if (self.repo_dir / ".no_exist" / self.commit / filename).is_file():
+            return None
         path = self.download(filename)
         if path is None and not self.reachable:  # had the Hub said that there is none, the cache would know
             logger.warning("%s of %s is not in the cache, and taken as absent: %s", filename, self.name, self.why_not)
         return path
 
     def download(self, filename: str) -> Path | None:
-        """Fetch a file into the cache; None if the model has none of that name, or nobody can tell."""
+        """Fetch a file into the cache; None if the model has none of that name, or the Hub is out of reach."""
         if self.reachable is None:
             self._knock(filename)
         if not self.reachable:
@@ -266,7 +271,8 @@ class _Snapshot:
                 hf_hub_download(self.name, filename, revision=self.commit, token=self.token, cache_dir=self.cache_dir)
             )
         except errors.RemoteEntryNotFoundError:
-            path = None
+            self.commit = self._known_commit()
+            return None
         except errors.GatedRepoError as error:
             raise PermissionError(
                 f"{self.name} is gated: ask for access at its page on the Hub, then give token= or run 'hf auth login'"
@@ -277,9 +283,9 @@ class _Snapshot:
             raise FileNotFoundError(
                 f"{self.name} is neither a folder here nor a model on the Hub that your token can see"
             ) from error
-        except errors.LocalEntryNotFoundError as error:
-            raise FileNotFoundError(f"{filename} of {self.name} could not be fetched: {error.__cause__}") from error
-        self.commit = self._known_commit() if path is None else path.relative_to(self.repo_dir / "snapshots").parts[0]
+        except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError) as error:
+            raise OSError(f"{filename} of {self.name} could not be fetched: {error.__cause__ or error}") from error
+        self.commit = path.parts[path.parts.index(self.repo_dir.name) + 2]  # models--OWNER--NAME/snapshots/COMMIT/…
         return path
 
     def _knock(self, filename: str) -> None:
