@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..parameters import Params, unflatten
 from .hub import ModelFiles
 from .tensors import DTYPES, CheckpointError, Tensor, map_file, view
 
@@ -51,7 +53,7 @@ def load_params(
     optional: Collection[str] = frozenset(),
     dtype: str = "float32",
     weights_file: str | None = None,
-) -> dict[str, Any]:
+) -> Params:
     """Load parameters as a tree: names split at the dots, NumPy arrays of ``dtype`` as leaves.
 
     Arrays that have that type in the file are views of the mapped file: read-only, and read when they are first used.
@@ -82,26 +84,16 @@ def load_params(
     tensors = _settle_names(path, tensors, shapes)
     _audit(path, tensors, shapes, optional)
     target = np.dtype(dtype)
-    tree: dict[str, Any] = {}
-    converted: dict[str, int] = {}
-    for name in shapes:
-        if name not in tensors:
-            continue
-        tensor = tensors[name]
+    params: dict[str, np.ndarray] = {}
+    for name in (name for name in shapes if name in tensors):
         try:
-            array = tensor.to(target)
+            params[name] = tensors[name].to(target)
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {name} {error}") from None
-        if DTYPES[tensor.kind] != target:
-            converted[tensor.kind] = converted.get(tensor.kind, 0) + 1
-        *parents, leaf = name.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = array
-    for kind, count in converted.items():
+    kinds = Counter(tensors[name].kind for name in params if DTYPES[tensors[name].kind] != target)
+    for kind, count in kinds.items():
         logger.info("%s: %d parameters converted from %s to %s", path, count, kind, target)
-    return tree
+    return unflatten(params)
 
 
 def _read(files: ModelFiles, weights_file: str | None) -> tuple[Path, dict[str, Tensor]]:

@@ -83,7 +83,7 @@ class ModelFiles:
 
     def missing(self, *filenames: str) -> FileNotFoundError:
         """Return the error that says that none of ``filenames`` is there, and what to do."""
-        wanted = filenames[0] if len(filenames) == 1 else "any of " + ", ".join(filenames)
+        wanted = filenames[0] if len(filenames) == 1 else f"file {' or '.join(filenames)}"
         return FileNotFoundError(f"{self.name} has no {wanted} (looked in {self.source}){self._advice()}")
 
 
