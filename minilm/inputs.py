@@ -28,7 +28,8 @@ def check_text(text: Any, where: str) -> str:
         For a lone surrogate, which no Unicode encoding can carry and the tokenizer refuses.
     """
     if not isinstance(text, str):
-        hint = " (a missing value? drop or replace it first)" if text is None or text != text else ""
+        missing = text is None or type(text).__name__ == "NAType" or (isinstance(text, float) and text != text)
+        hint = " (a missing value: drop or replace it first)" if missing else ""
         raise TypeError(f"{where}: expected a string, got {type(text).__name__} {_shorten(text)}{hint}")
     if not text.isascii():
         try:
