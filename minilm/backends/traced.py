@@ -46,7 +46,7 @@ class TracedOperation:
         Multiplications and additions in its matrix products; the elementwise work is left out.
     arrays
         If asked for, the arrays themselves: what it took, by parameter, and what it returned as ``"output"``, with an
-        attention's ``"probabilities"``.
+        attention's ``"probabilities"``. Otherwise empty.
     """
 
     name: str
@@ -56,7 +56,7 @@ class TracedOperation:
     dtype: str
     seconds: float
     flops: int
-    arrays: Mapping[str, Array] | None = dataclasses.field(default=None, repr=False, compare=False)
+    arrays: Mapping[str, Array] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def __str__(self) -> str:
         inputs = ", ".join(f"{name} {list(shape)}" for name, shape in self.inputs.items())
@@ -106,7 +106,7 @@ def traced(
                     dtype=str(output.dtype),
                     seconds=seconds,
                     flops=_flops(operation, taken),
-                    arrays={**taken, **returned} if arrays else None,
+                    arrays={**taken, **returned} if arrays else {},
                 )
             )
             return result
@@ -160,7 +160,7 @@ def trace(model: Any, inputs: Any, *, arrays: bool = False) -> list[TracedOperat
     >>> operations[1].inputs["x"], operations[1].output, operations[1].dtype
     ((7, 384), (7, 384), 'float32')
     """
-    watched, record = _watched(model, arrays)
+    watched, record = watch(model, arrays)
     if isinstance(inputs, Mapping):
         watched(**inputs)
     else:
@@ -168,10 +168,10 @@ def trace(model: Any, inputs: Any, *, arrays: bool = False) -> list[TracedOperat
     return record
 
 
-def _watched(model: Any, arrays: bool = False) -> tuple[Any, list[TracedOperation]]:
+def watch(model: Any, arrays: bool = False) -> tuple[Any, list[TracedOperation]]:
     """A copy of the model that shares everything but the table, and the record that fills up."""
     if hasattr(model, "transformer"):
-        network, record = _watched(model.transformer.model, arrays)
+        network, record = watch(model.transformer.model, arrays)
         transformer = dataclasses.replace(model.transformer, model=network)
         return _changed(model, transformer=transformer, threads=1), record  # one thread: operations in order
     backend, record = traced(model.backend, model.params, arrays=arrays)
@@ -215,7 +215,7 @@ def profile(model: Any, inputs: Any, *, repeat: int = 5) -> list[Share]:
     The inputs run once to warm up, then ``repeat`` times; the numbers are those of one run on average. The last row,
     ``"(around the network)"``, is all the rest: the tokenizer, packing, pooling.
     """
-    watched, record = _watched(model)
+    watched, record = watch(model)
     run = (lambda: watched(**inputs)) if isinstance(inputs, Mapping) else lambda: watched.encode(inputs)
     run()
     record.clear()
