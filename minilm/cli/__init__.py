@@ -1,0 +1,42 @@
+"""The command line: ``minilm COMMAND …``. Results go to stdout, talk goes to stderr.
+
+Nothing but click is imported before a command runs, so that ``minilm --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import click
+
+from .. import __version__
+from . import heads, inspection, sentences
+from .app import App
+from .bench import bench
+from .parity import parity
+
+__all__ = ["main"]
+
+
+@click.group(cls=App, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """all-MiniLM-L6-v2 and the BERT family in NumPy.
+
+    Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed (one line says why;
+    MINILM_TRACEBACK=1 shows where), 2 wrong usage, 130 interrupted.
+    """
+
+
+for _command in (
+    sentences.embed,
+    sentences.similarity,
+    sentences.search,
+    heads.rerank,
+    heads.classify,
+    heads.fill_mask,
+    inspection.tokens,
+    inspection.info,
+    inspection.profile,
+    parity,
+    bench,
+):
+    main.add_command(_command)

@@ -1,0 +1,157 @@
+"""What all commands share: how they end, how their help looks, and how they choose a model."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+# Exit codes beside click's own (0 done, 1 failed, 2 wrong usage): 128 and the number of the signal, as shells count.
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+# What a user can bring about: a bad file, a bad text, a missing package. Anything else is our mistake, and then the
+# traceback is wanted.
+EXPECTED_ERRORS = (OSError, ValueError, TypeError, ImportError, RuntimeError, MemoryError)
+
+
+class App(click.Group):
+    """The group of all commands; it turns whatever ends them into one line on stderr and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands' names in the order in which they were added."""
+        return list(self.commands)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command and exit."""
+        kwargs["standalone_mode"] = False
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = _say_warning
+                code = super().main(*args, **kwargs) or 0
+            sys.stdout.flush()
+        except (click.Abort, KeyboardInterrupt):
+            code = INTERRUPTED
+        except BrokenPipeError:  # the reader has seen enough; what is left would be flushed on the way out
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            code = BROKEN_PIPE
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except EXPECTED_ERRORS as error:
+            if os.environ.get("MINILM_TRACEBACK"):
+                raise
+            click.echo(f"Error: {describe(error)}", err=True)
+            code = 1
+        sys.exit(code)
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception as one line that names the file, where there is one."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"Warning: {message}", err=True)
+
+
+class Command(click.Command):
+    """A command whose help ends with examples, shown as they are typed."""
+
+    def __init__(self, *args: Any, examples: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+
+def command(name: str, examples: Sequence[str]) -> Callable[[Callable[..., Any]], Command]:
+    """Make a `Command` of a function; its docstring is the help."""
+    return click.command(name, cls=Command, examples=examples)
+
+
+# ---- the model -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What the options say of the model and its engine."""
+
+    name: str
+    revision: str | None
+    offline: bool
+    backend: str | None
+    device: str | None
+    dtype: str
+    threads: int | None
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """Which files."""
+        return {"revision": self.revision, "local_files_only": self.offline}
+
+    @property
+    def engine(self) -> dict[str, Any]:
+        """Computed by what."""
+        return {"backend": self.backend, "device": self.device, "dtype": self.dtype}
+
+    @contextmanager
+    def limited_threads(self) -> Iterator[None]:
+        """Hold BLAS to ``--threads`` where no packs share the cores."""
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(self.threads, user_api="blas"):
+            yield
+
+    def sentence_transformer(self, **settings: Any) -> Any:
+        """Load it as a `minilm.SentenceTransformer`."""
+        from ..sentence_transformer import SentenceTransformer
+
+        return SentenceTransformer(self.name, **self.where, **self.engine, threads=self.threads, **settings)
+
+
+def model_options(default: str | None = DEFAULT_MODEL) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the options that choose a model; the function gets them as one `ModelChoice` named ``choice``.
+
+    Without a ``default`` the user must name a model.
+    """
+    options = [
+        click.option("--model", default=default, required=default is None, show_default=default is not None,
+                     metavar="NAME", help="A folder, or a name on the Hugging Face Hub."),
+        click.option("--revision", metavar="REV", help="Branch, tag or commit on the Hub."),
+        click.option("--offline", is_flag=True, help="Never touch the network."),
+        click.option("--backend", metavar="ENGINE", help="numba, numpy or cupy; see 'minilm info'."),
+        click.option("--device", metavar="DEVICE", help="For backends that have several: cuda:1."),
+        click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True,
+                     help="What to compute in."),
+        click.option("--threads", type=click.IntRange(min=1), metavar="N",
+                     help="Default: all cores this process may use."),
+    ]  # fmt: skip
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def with_choice(*args: Any, model: str, revision: str | None, offline: bool, backend: str | None,
+                        device: str | None, dtype: str, threads: int | None, **kwargs: Any) -> Any:  # fmt: skip
+            choice = ModelChoice(model, revision, offline, backend, device, dtype, threads)
+            return function(*args, choice=choice, **kwargs)
+
+        for option in reversed(options):
+            with_choice = option(with_choice)
+        return with_choice
+
+    return decorate

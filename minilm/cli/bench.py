@@ -1,0 +1,91 @@
+"""The command bench."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .app import DEFAULT_MODEL, command
+from .results import check_folder, replacing, save_chart
+
+
+@command(
+    "bench",
+    examples=[
+        "minilm bench --quick",
+        "minilm bench --json results.json --plot results.png",
+        "minilm bench --peer minilm --peer onnxruntime --only latency",
+        "minilm bench --peer minilm --only growth",
+    ],
+)
+@click.option("--peer", "peers", multiple=True, metavar="NAME",
+              help="Measure these alone, the first being the one to compare with: minilm, minilm-numpy, "
+              "sentence-transformers, onnxruntime, candle. Default: all that are installed.")  # fmt: skip
+@click.option("--only", "sections", multiple=True, metavar="SECTION",
+              help="Measure these alone: start, throughput, latency, threads, growth. Default: all but growth, "
+              "which embeds up to 100,000 texts.")  # fmt: skip
+@click.option("--quick", is_flag=True, help="Few texts, three rounds: a first look.")
+@click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="How often everybody takes a turn.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="For everybody. Default: all cores.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Keep all numbers there.")
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE", help="Draw them there.")
+@click.option(
+    "--model", default=DEFAULT_MODEL, show_default=True, metavar="NAME", help="A folder or a name on the Hub."
+)
+@click.option("--revision", metavar="REV", help="Branch, tag or commit on the Hub.")
+@click.option("--offline", is_flag=True, help="Never touch the network.")
+def bench(
+    peers: tuple[str, ...],
+    sections: tuple[str, ...],
+    quick: bool,
+    rounds: int | None,
+    threads: int | None,
+    json_file: Path | None,
+    plot_file: Path | None,
+    model: str,
+    revision: str | None,
+    offline: bool,
+) -> None:
+    """Measure minilm beside its peers.
+
+    Every peer has a process of its own, and all take turns: one round of each, then the next, so that a machine that
+    slows down slows all of them. Figures are medians of the rounds, ratios are medians of the rounds' ratios. The texts
+    are docstrings of Python's standard library. Everybody gets the same texts, threads and checkpoint, sorts by length
+    (minilm packs, the others pad batches of 32), and is held to the same vectors.
+
+    Peers that are not installed are left out; pip install 'minilm[bench]' brings them, candle is pip install candding.
+
+    OPENBLAS_CORETYPE, which pins the kernels of NumPy's BLAS, mostly to those of an older processor, is taken out of
+    the environment of the processes that are measured: the figures are what this machine can do.
+    """
+    from ..bench.measure import SECTIONS, Plan, benchmark
+    from ..bench.peers import PEERS
+    from ..bench.report import report
+    from ..threads import available_cores
+
+    _check_names("--peer", peers, PEERS)
+    _check_names("--only", sections, SECTIONS)
+    for file in (json_file, plot_file):
+        check_folder(file)
+
+    plan = Plan(model=model, revision=revision, local_files_only=offline, threads=threads or available_cores())
+    plan = plan.quick() if quick else plan
+    given: dict[str, Any] = {"peers": peers, "sections": sections, "rounds": rounds}
+    plan = replace(plan, **{name: value for name, value in given.items() if value})
+    results = benchmark(plan, say=lambda message: click.echo(message, err=True))
+    click.echo(report(results))
+    if json_file is not None:
+        with replacing(json_file) as stream:
+            stream.write(json.dumps(results, indent=2, ensure_ascii=False).encode() + b"\n")
+    if plot_file is not None:
+        save_chart("bench_chart", results, plot_file)
+
+
+def _check_names(option: str, names: tuple[str, ...], known: Any) -> None:
+    for name in names:
+        if name not in known:
+            raise click.UsageError(f"{option} {name} is unknown; known: {', '.join(known)}.")

@@ -1,0 +1,187 @@
+"""The commands that look inside: tokens, info, profile."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .app import ModelChoice, command, model_options
+from .results import shorten
+from .texts import given_texts, text_arguments, text_file
+
+
+@command(
+    "tokens",
+    examples=[
+        'minilm tokens "Tokenization splits unfamiliar words."',
+        "minilm tokens -f article.txt --json | jq .cut",
+    ],
+)
+@text_arguments
+@text_file
+@click.option("--json", "as_json", is_flag=True, help="A JSON object for each text.")
+@model_options()
+def tokens(texts: tuple[str, ...], path: str | None, as_json: bool, choice: ModelChoice) -> None:
+    """Show what the model reads of texts.
+
+    Word pieces, their ids, and what truncation cuts.
+    """
+    model = choice.sentence_transformer()
+    for text in given_texts(texts, path)[0]:
+        ids = model.tokenizer(text)["input_ids"]
+        limit = model.max_seq_length
+        kept, cut = (ids, []) if len(ids) <= limit else ([*ids[: limit - 1], ids[-1]], ids[limit - 1 : -1])
+        pieces = model.tokenizer.convert_ids_to_tokens(kept)
+        lost = model.tokenizer.decode(cut)
+        if as_json:
+            row = {"text": text, "tokens": pieces, "ids": kept, "count": len(ids), "limit": limit, "cut": lost}
+            click.echo(json.dumps(row, ensure_ascii=False))
+            continue
+        click.echo(f"{shorten(text)}\n  {len(ids)} tokens; the model reads {limit}")
+        click.echo("\n".join(_columns(pieces, [str(token_id) for token_id in kept])))
+        if cut:
+            click.echo(f"  cut, {len(cut)} tokens: {lost}")
+
+
+def _columns(upper: Sequence[str], lower: Sequence[str]) -> Iterator[str]:
+    """Yield two rows of cells, one above the other, wrapped to the terminal's width."""
+    room = shutil.get_terminal_size().columns
+    lines = ["", ""]
+    for above, below in zip(upper, lower, strict=True):
+        width = max(len(above), len(below))
+        if lines[0] and len(lines[0]) + 2 + width > room:
+            yield from lines
+            lines = ["", ""]
+        lines = [f"{line}  {cell:>{width}}" for line, cell in zip(lines, (above, below), strict=True)]
+    yield from lines
+
+
+@command(
+    "info",
+    examples=[
+        "minilm info",
+        "minilm info --model BAAI/bge-small-en-v1.5 --offline",
+        "minilm info --json | jq -r .model.source",
+    ],
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@model_options()
+def info(as_json: bool, choice: ModelChoice) -> None:
+    """Show versions, machine and checkpoint.
+
+    Backends that can compute here, the BLAS that NumPy uses, the cores that this process may use; the checkpoint's
+    source, sizes and digests.
+    """
+    facts = {"minilm": _software(), "machine": _machine()}
+    try:
+        facts["model"] = _checkpoint(choice)
+    finally:  # what is known helps to see why the model is not there
+        if as_json:
+            click.echo(json.dumps(facts, ensure_ascii=False, indent=2))
+        else:
+            click.echo("\n\n".join(_section(name, values) for name, values in facts.items()))
+
+
+def _software() -> dict[str, Any]:
+    from .. import __version__
+    from ..backends import available_backends
+
+    names = ("numpy", "numba", "tokenizers", "safetensors", "huggingface_hub")
+    return {
+        "version": __version__,
+        "installed in": str(Path(__file__).parents[1]),
+        "packages": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names),
+        "backends": ", ".join(available_backends()),
+    }
+
+
+def _machine() -> dict[str, Any]:
+    from ..bench.machine import describe
+
+    facts = describe()
+    libraries = [
+        f"{blas['internal_api']} {blas['version']}, kernels for {blas['architecture']}, {blas['num_threads']} threads"
+        for blas in facts.pop("blas")
+    ]
+    if "OPENBLAS_CORETYPE" in os.environ:
+        libraries.append(f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} pins its kernels")
+    return facts | {"blas": "; ".join(libraries) or "unknown to threadpoolctl"}
+
+
+def _checkpoint(choice: ModelChoice) -> dict[str, Any]:
+    from .. import parameters
+    from ..bench.stage import FILES, max_tokens
+    from ..config import BertConfig
+    from ..loading.hub import find_files
+
+    files = find_files(choice.name, **choice.where)
+    config = BertConfig.from_json(files["config.json"])
+    shape = (
+        f"{config.num_hidden_layers} layers, hidden {config.hidden_size}, {config.num_attention_heads} heads, "
+        f"intermediate {config.intermediate_size}, vocabulary {config.vocab_size:,}, {config.hidden_act}"
+    )
+    count = sum(math.prod(shape) for shape in parameters.bert(config, "").values())
+    found = {name: path for name in FILES if (path := files.get(name)) is not None}
+    return {
+        "name": files.name,
+        "source": files.source,
+        "revision": files.revision,
+        "encoder": f"{shape}; {count / 1e6:.1f} million parameters",
+        "reads": f"{max_tokens(files, config)} tokens of a text",
+        "sha256": {name: _sha256(path) for name, path in found.items()},
+    }
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _section(title: str, facts: dict[str, Any]) -> str:
+    """A heading and a line for each fact; a fact that is a table follows with a line for each of its own."""
+    lines = [title]
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            lines += [f"  {key}", *(f"    {inner}  {name}" for name, inner in value.items())]
+        else:
+            lines.append(f"  {key:<12}  {'–' if value is None else value}")
+    return "\n".join(lines)
+
+
+@command(
+    "profile",
+    examples=[
+        'minilm profile "This is an example sentence"',
+        "minilm profile -f paragraphs.txt --backend numpy",
+    ],
+)
+@text_arguments
+@text_file
+@click.option("--repeat", type=click.IntRange(min=1), default=5, show_default=True, help="Runs to average over.")
+@model_options()
+def profile(texts: tuple[str, ...], path: str | None, repeat: int, choice: ModelChoice) -> None:
+    """Show where the time goes.
+
+    Embeds the texts on one thread and tells every operation's calls, time, share, and FLOP rate.
+    """
+    from ..backends.traced import format_profile
+    from ..backends.traced import profile as measure
+
+    given = list(given_texts(texts, path)[0])
+    if not given:
+        raise click.UsageError("No texts to embed.")
+    model = choice.sentence_transformer()
+    with choice.limited_threads():
+        click.echo(format_profile(measure(model, given, repeat=repeat)))

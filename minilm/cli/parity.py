@@ -1,0 +1,69 @@
+"""The command parity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .app import DEFAULT_MODEL, command
+from .results import check_folder, replacing, save_chart
+
+
+@command(
+    "parity",
+    examples=[
+        "minilm parity",
+        'minilm parity BAAI/bge-small-en-v1.5 "One text" "Another, somewhat longer text" --plot parity.png',
+        "minilm parity --save expected.npz",
+        "minilm parity --against my-port.npz",
+    ],
+)
+@click.argument("model", default=DEFAULT_MODEL)
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+              help="Compare a port's intermediate results, an .npz, too.")  # fmt: skip
+@click.option("--save", type=click.Path(path_type=Path), metavar="FILE",
+              help="Compare nothing; write ours in float64 to an .npz, for a port to follow.")  # fmt: skip
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE", help="Draw the table there.")
+@click.option("--revision", metavar="REV", help="Branch, tag or commit on the Hub.")
+@click.option("--offline", is_flag=True, help="Never touch the network.")
+@click.option("--backend", metavar="ENGINE", help="Which engine to measure as ours; see 'minilm info'.")
+@click.option("--device", metavar="DEVICE", help="For backends that have several: cuda:1.")
+def parity(
+    model: str,
+    texts: tuple[str, ...],
+    against: Path | None,
+    save: Path | None,
+    plot_file: Path | None,
+    revision: str | None,
+    offline: bool,
+    backend: str | None,
+    device: str | None,
+) -> None:
+    """Compare sublayer by sublayer.
+
+    Ours in float32, PyTorch's where it is installed, and a port's, each against the same network in float64. The TEXTs
+    are one padded batch, by default three of different lengths.
+
+    To check a port, --save what is expected, write your own intermediate results under the same names, and compare
+    --against them: the first sublayer that float32 rounding does not explain is named. The exit code is 1 if there is
+    one.
+    """
+    from .. import parity as comparison
+
+    where: dict[str, Any] = {"revision": revision, "local_files_only": offline}
+    given = texts or comparison.TEXTS
+    for file in (save, plot_file):
+        check_folder(file)
+    if save is not None:
+        with replacing(save) as stream:
+            comparison.save_intermediates(stream.name, model, given, **where)
+        return
+    found = comparison.measure(model, given, backend=backend, device=device, against=against, **where)
+    click.echo(str(found))
+    if plot_file is not None:
+        save_chart("parity_chart", found, plot_file)
+    if any(found.first_wrong(column) for column in found.columns):
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,124 @@
+"""Results out: vectors as JSON lines, .npy or .npz, on standard output or under a name that never holds half a file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+Chunk = tuple[list[str], Any]  # texts, and their vectors [texts, components]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside ``path`` for writing, and let it take that name at the end, if all went well.
+
+    What is not a plain file, such as ``/dev/null`` or a named pipe, is written to directly.
+    """
+    target = path.resolve()
+    plain = not target.exists() or target.is_file()
+    written = target.with_name(f".{target.name}.{os.getpid()}.part") if plain else target
+    try:
+        with open(written, "w+b" if plain else "wb") as file:
+            yield file
+        if plain:
+            if target.exists():
+                shutil.copymode(target, written)
+            os.replace(written, target)
+    except BaseException as error:
+        if plain:
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                written.unlink(missing_ok=True)
+        ours = isinstance(error, OSError) and error.filename in (None, str(written), written)
+        if ours and not isinstance(error, BrokenPipeError):
+            raise OSError(error.errno, error.strerror, str(path)) from error  # type: ignore[attr-defined]
+        raise
+
+
+def _json_vector(vector: Any) -> str:
+    """A vector as JSON; nine digits bring every float32 back exactly, and seventeen every float64."""
+    digits = {"float32": "%.9g", "float64": "%.17g"}.get(str(vector.dtype), "%d")
+    return "[" + ", ".join([digits] * len(vector)) % tuple(vector.tolist()) + "]"
+
+
+def write_jsonl(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
+    """Write ``{"text": …, "embedding": […]}``, a line for each text."""
+    for texts, vectors in chunks:
+        for text, vector in zip(texts, vectors, strict=True):
+            line = f'{{"text": {json.dumps(text, ensure_ascii=False)}, "embedding": {_json_vector(vector)}}}\n'
+            file.write(line.encode())
+        file.flush()
+
+
+def write_npy(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
+    """Write one array [texts, components] as it comes; its header, of fixed size, is filled in at the end."""
+    from numpy.lib import format as npy
+
+    start, rows = file.tell(), 0
+    header: dict[str, Any] = {}
+    for _, vectors in chunks:
+        if not header:
+            header = npy.header_data_from_array_1_0(vectors)
+            npy.write_array_header_1_0(file, header)  # with room for the shape to grow
+        file.write(vectors.tobytes())
+        rows += len(vectors)
+    file.seek(start)
+    npy.write_array_header_1_0(file, header | {"shape": (rows, *header["shape"][1:])})
+    file.seek(0, os.SEEK_END)
+
+
+def write_npz(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
+    """Write ``embeddings`` [texts, components] and ``texts`` [texts]; all of it is in memory before it is written."""
+    import numpy as np
+
+    texts, vectors = zip(*chunks, strict=True)
+    np.savez(file, embeddings=np.concatenate(vectors), texts=np.array([text for chunk in texts for text in chunk], "U"))
+
+
+def write_short(file: BinaryIO, chunks: Iterable[Chunk], components: int = 6) -> None:
+    """Write each text and the first few numbers of its vector, for people."""
+    for texts, vectors in chunks:
+        for text, vector in zip(texts, vectors, strict=True):
+            shown = "  ".join(f"{x:10.7f}" if vector.dtype.kind == "f" else f"{x:4d}" for x in vector[:components])
+            rest = f"  … {len(vector)} numbers" if len(vector) > components else ""
+            file.write(f"{shorten(text)}\n  {shown}{rest}\n".encode())
+
+
+WRITERS: dict[str, Callable[[BinaryIO, Iterable[Chunk]], None]] = {
+    "jsonl": write_jsonl,
+    "npy": write_npy,
+    "npz": write_npz,
+    "short": write_short,
+}
+SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".npy": "npy", ".npz": "npz"}
+
+
+def check_folder(file: Path | None) -> None:
+    """Raise a usage error, before the work and not after it, if there is no folder to write ``file`` to."""
+    if file is not None and not file.absolute().parent.is_dir():
+        raise click.UsageError(f"{file}: there is no folder {file.parent}")
+
+
+def save_chart(name: str, results: Any, file: Path) -> None:
+    """Draw ``results`` with the function of that name in `minilm.plots`, in the format that the file's suffix names."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from .. import plots
+
+    figure = getattr(plots, name)(results).figure
+    with replacing(file) as stream:
+        figure.savefig(stream, format=file.suffix.lstrip(".") or "png", bbox_inches="tight")
+
+
+def shorten(text: str, width: int = 72) -> str:
+    """Return a text on one line of at most ``width`` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"

@@ -1,0 +1,245 @@
+"""The commands of the sentence model: embed, similarity, search."""
+
+from __future__ import annotations
+
+import heapq
+import io
+import itertools
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .app import ModelChoice, command, model_options
+from .results import SUFFIXES, WRITERS, Chunk, replacing, shorten
+from .texts import STDIN, Passage, given_texts, nonblank_lines, paragraphs, text_arguments, text_file
+
+CHUNK_TEXTS = 2048  # texts that are read, embedded and written before the next are read
+
+top_passages = click.option(
+    "-k", "--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many to show."
+)
+by_paragraph = click.option(
+    "--paragraphs", "by_paragraph", is_flag=True, help="Take paragraphs (between blank lines), not lines."
+)
+prompt_name = click.option("--prompt-name", metavar="NAME", help="Put this prompt of the model before every text.")
+
+
+@command(
+    "embed",
+    examples=[
+        'minilm embed "This is an example sentence" "Each sentence is converted"',
+        "minilm embed -f sentences.txt -o vectors.npy",
+        "grep -h TODO *.py | minilm embed > todo.jsonl",
+        "minilm embed -f corpus.txt -o corpus.npz --threads 4 --dim 128 --normalize",
+    ],
+)
+@text_arguments
+@text_file
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write to FILE (.jsonl, .npy or .npz), which appears complete or not at all.")  # fmt: skip
+@click.option("--format", "kind", type=click.Choice(list(WRITERS)),
+              help="Default: by FILE's suffix; jsonl on standard output, short on a terminal.")  # fmt: skip
+@click.option("--normalize", is_flag=True, help="Bring the vectors to length 1, should the model not do so itself.")
+@click.option("--dim", type=click.IntRange(min=1), metavar="N", help="Keep only the first N numbers of each vector.")
+@click.option("--precision", type=click.Choice(["float32", "binary", "ubinary"]), default="float32", show_default=True,
+              help="binary keeps the signs alone, eight to a byte.")  # fmt: skip
+@click.option("--truncation", type=click.Choice(["warn", "error", "silent"]), default="warn", show_default=True,
+              help="What to do about texts of more tokens than the model reads.")  # fmt: skip
+@prompt_name
+@model_options()
+def embed(
+    texts: tuple[str, ...],
+    path: str | None,
+    output: Path | None,
+    kind: str | None,
+    truncation: str,
+    choice: ModelChoice,
+    **settings: Any,
+) -> None:
+    """Turn texts into vectors.
+
+    The texts are the arguments, or the lines of a file, or those of standard input; an empty line is a text, too, so
+    that the n-th vector is the n-th line's. They stream through: memory does not grow with their number, .npz excepted.
+
+    jsonl is a line {"text": …, "embedding": […]} for each text, npy one array [texts, numbers], npz the arrays
+    "embeddings" and "texts". On a terminal you see the first numbers of each vector.
+    """
+    given, total = given_texts(texts, path)
+    if kind is None:
+        kind = _kind_of(output)
+    if output is not None:
+        with replacing(output) as file:
+            WRITERS[kind](file, _embedded(given, total, choice, truncation, settings))
+    elif kind in ("npy", "npz"):  # both go back to the start of the file, and a pipe cannot
+        if sys.stdout.isatty():
+            raise click.UsageError(f"{kind} is not for a terminal: give -o FILE, or a pipe.")
+        buffer = io.BytesIO()
+        WRITERS[kind](buffer, _embedded(given, total, choice, truncation, settings))
+        sys.stdout.buffer.write(buffer.getbuffer())
+    else:
+        WRITERS[kind](sys.stdout.buffer, _embedded(given, total, choice, truncation, settings))
+
+
+def _kind_of(output: Path | None) -> str:
+    if output is None:
+        return "short" if sys.stdout.isatty() else "jsonl"
+    if output.suffix not in SUFFIXES:
+        raise click.UsageError(f"{output}: end its name in {', '.join(SUFFIXES)}, or give --format.")
+    return SUFFIXES[output.suffix]
+
+
+def _embedded(
+    texts: Iterable[str], total: int | None, choice: ModelChoice, truncation: str, settings: dict[str, Any]
+) -> Iterator[Chunk]:
+    """Yield the texts with their vectors, chunk by chunk; one chunk without texts if there are none at all."""
+    import numpy as np
+
+    from ..inputs import Truncation
+
+    model = choice.sentence_transformer(truncation="silent")  # what is cut is counted here, over all chunks
+    cut = Truncation(truncation, model.max_seq_length)
+    encoding = {
+        "normalize_embeddings": settings["normalize"],
+        "truncate_dim": settings["dim"],
+        "precision": settings["precision"],
+        "prompt_name": settings["prompt_name"],
+    }
+    iterator, first = iter(texts), True
+    with progress(total) as bar:
+        while (chunk := list(itertools.islice(iterator, CHUNK_TEXTS))) or first:
+            if truncation != "silent":
+                counts = model.token_count(chunk, prompt_name=settings["prompt_name"])
+                cut.add(np.maximum(counts - model.max_seq_length, 0))
+            yield chunk, model.encode(chunk, show_progress_bar=False, **encoding)
+            bar.update(len(chunk))
+            first = False
+    cut.report()
+
+
+def progress(total: int | None) -> Any:
+    """A bar on stderr, once it takes longer than two seconds; none where results scroll by on the same terminal."""
+    from tqdm import tqdm
+
+    hidden = not sys.stderr.isatty() or sys.stdout.isatty()
+    return tqdm(total=total, unit=" texts", unit_scale=True, delay=2, disable=hidden, file=sys.stderr, leave=False)
+
+
+@command(
+    "similarity",
+    examples=[
+        'minilm similarity "This is an example sentence" "Each sentence is converted"',
+        'minilm similarity "A new movie is awesome" "The new movie is so great" "The cat sits outside"',
+        "minilm similarity -f titles.txt --json | jq '.similarity[0]'",
+    ],
+)
+@text_arguments
+@text_file
+@click.option("--measure", type=click.Choice(["cosine", "dot", "euclidean", "manhattan"]),
+              help="Default: the model's own, mostly cosine.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with all digits.")
+@prompt_name
+@model_options()
+def similarity(
+    texts: tuple[str, ...],
+    path: str | None,
+    measure: str | None,
+    as_json: bool,
+    prompt_name: str | None,
+    choice: ModelChoice,
+) -> None:
+    """Compare every text with every other.
+
+    1 is the same direction, 0 is unrelated; distances (euclidean, manhattan) are negative, 0 is the same.
+    """
+    given = list(given_texts(texts, path)[0])
+    if not given:
+        raise click.UsageError("No texts to compare.")
+    model = choice.sentence_transformer(similarity_fn_name=measure)
+    vectors = model.encode(given, prompt_name=prompt_name, show_progress_bar=False)
+    scores = model.similarity(vectors, vectors)
+    if as_json:
+        click.echo(json.dumps({"texts": given, "similarity": scores.tolist()}, ensure_ascii=False))
+    else:
+        click.echo(_matrix(given, scores))
+
+
+def _matrix(texts: list[str], scores: Any) -> str:
+    """A square table: texts and numbers down the side, the numbers again across."""
+    digits = len(str(len(texts)))
+    cells = [[f"{score:.4f}" for score in row] for row in scores.tolist()]
+    width = max(len(cell) for row in cells for cell in row)
+    room = shutil.get_terminal_size().columns - digits - 2 - len(texts) * (width + 2)
+    shown = [shorten(text, max(room, 24)) for text in texts]
+    side = max(map(len, shown))
+    head = " " * (digits + 2 + side) + "".join(f"  {i + 1:>{width}}" for i in range(len(texts)))
+    rows = (
+        f"{i + 1:>{digits}}  {text:<{side}}" + "".join(f"  {cell:>{width}}" for cell in row)
+        for i, (text, row) in enumerate(zip(shown, cells, strict=True))
+    )
+    return "\n".join([head, *rows])
+
+
+@command(
+    "search",
+    examples=[
+        'minilm search "how do I open a file" notes.txt',
+        'minilm search -k 3 --paragraphs "who pays for the repair" contracts/*.txt',
+        'git log --format=%s | minilm search "speed up loading" -',
+    ],
+)
+@click.argument("query")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+@top_passages
+@by_paragraph
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: score, file, line, text.")
+@model_options()
+def search(
+    query: str, files: tuple[str, ...], top_k: int, by_paragraph: bool, as_json: bool, choice: ModelChoice
+) -> None:
+    """Find lines by their meaning.
+
+    Prints the lines that are nearest to QUERY, the best first: score, file, line number, text. Without FILE, or for -,
+    standard input is searched.
+    """
+    print_passages(_nearest(query, passages_of(files, by_paragraph), top_k, choice), files, as_json)
+
+
+def passages_of(files: Sequence[str], by_paragraph: bool) -> Iterator[Passage]:
+    """Yield what there is to read in files, or in standard input."""
+    if not files and sys.stdin.isatty():
+        raise click.UsageError("No files: name some, or give texts on standard input.")
+    split = paragraphs if by_paragraph else nonblank_lines
+    return itertools.chain.from_iterable(split(file) for file in files or (STDIN,))
+
+
+def _nearest(query: str, passages: Iterator[Passage], top_k: int, choice: ModelChoice) -> list[tuple[float, Passage]]:
+    """Keep the best of every chunk, so that memory does not grow with the files."""
+    from ..search import semantic_search
+
+    model = choice.sentence_transformer(similarity_fn_name="cosine")
+    wanted = model.encode_query(query, show_progress_bar=False)
+    best: list[tuple[float, Passage]] = []
+    with progress(None) as bar:
+        while chunk := list(itertools.islice(passages, CHUNK_TEXTS)):
+            vectors = model.encode_document([passage.text for passage in chunk], show_progress_bar=False)
+            hits = semantic_search(wanted, vectors, top_k=top_k)[0]
+            better = [(hit["score"], chunk[int(hit["corpus_id"])]) for hit in hits]
+            best = heapq.nlargest(top_k, [*best, *better], key=lambda pair: pair[0])
+            bar.update(len(chunk))
+    return best
+
+
+def print_passages(found: list[tuple[float, Passage]], files: Sequence[str], as_json: bool) -> None:
+    """Print scores and passages, with the place of each."""
+    if not found:
+        raise click.ClickException(f"there is no text in {', '.join(files) or 'standard input'}")
+    for score, passage in found:
+        if as_json:
+            click.echo(json.dumps({"score": score, **passage._asdict()}, ensure_ascii=False))
+        else:
+            click.echo(f"{score:7.4f}  {passage.file}:{passage.line}: {passage.text}")
