@@ -27,7 +27,7 @@ import numpy as np
 from .tensors import DTYPES, CheckpointError, Tensor, map_file, view
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_MAX_PICKLE = 1 << 20  # bytes; a BERT of 24 layers needs 60 KB, and each byte may cost the machine 100
+_MAX_PICKLE = 1 << 18  # bytes, worked off in half a second at worst; a BERT of 24 layers needs 79 KB
 
 _STORAGES = {
     "torch.DoubleStorage": "F64",
@@ -78,8 +78,6 @@ def read_pytorch(path: Path) -> dict[str, Tensor]:
             notes, storages = _read_zip(path, data)
         else:
             notes, storages = _read_legacy(data)
-        if not isinstance(notes, dict):
-            raise ValueError(f"it holds {_kind_of(notes)}, expected a dict of tensors")
         return {key: _tensor(key, note, data, storages) for key, note in notes.items()}
     except _MALFORMED as error:
         raise CheckpointError(f"{path} is not a sound file of tensors by torch.save: {error}") from error
@@ -114,8 +112,8 @@ class _View:
     stride: Any
 
 
-def _read_zip(path: Path, data: np.ndarray) -> tuple[Any, dict[str, tuple[int, int]]]:
-    """Return the notes, and the first and the last byte + 1 of every storage."""
+def _read_zip(path: Path, data: np.ndarray) -> tuple[dict[str, _View], dict[str, tuple[int, int]]]:
+    """Return the notes, and where each storage starts and ends in the file."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     spans: dict[str, tuple[int, int]] = {}
@@ -135,7 +133,7 @@ def _read_zip(path: Path, data: np.ndarray) -> tuple[Any, dict[str, tuple[int, i
     start, end = spans[f"{root}data.pkl"]
     if end - start > _MAX_PICKLE:
         raise ValueError(f"its data.pkl has {end - start} bytes, more than any table of tensors")
-    notes = _Machine().run(io.BytesIO(data[start:end].tobytes()))
+    notes = _table(_Machine().run(io.BytesIO(data[start:end].tobytes())))
     prefix = f"{root}data/"
     return notes, {name.removeprefix(prefix): span for name, span in spans.items() if name.startswith(prefix)}
 
@@ -153,8 +151,8 @@ def _stored_at(entry: zipfile.ZipInfo, data: np.ndarray) -> tuple[int, int]:
     return start, start + entry.file_size
 
 
-def _read_legacy(data: np.ndarray) -> tuple[Any, dict[str, tuple[int, int]]]:
-    """Return the notes, and the first and the last byte + 1 of every storage."""
+def _read_legacy(data: np.ndarray) -> tuple[dict[str, _View], dict[str, tuple[int, int]]]:
+    """Return the notes, and where each storage starts and ends in the file."""
     stream = io.BytesIO(data[:_MAX_PICKLE].tobytes())
     if data[0] != 0x80 or _Machine().run(stream) != _LEGACY_MAGIC:
         raise ValueError("it is neither a zip archive nor in the older format")
@@ -162,7 +160,7 @@ def _read_legacy(data: np.ndarray) -> tuple[Any, dict[str, tuple[int, int]]]:
     if protocol != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
         raise ValueError("its protocol is not 1001, or its numbers are not little-endian")
     machine = _Machine()
-    notes, keys = machine.run(stream), _Machine().run(stream)
+    notes, keys = _table(machine.run(stream)), _Machine().run(stream)
     if not isinstance(keys, list):
         raise ValueError(f"it lists its storages in {_kind_of(keys)}, expected a list")
     start, spans = stream.tell(), {}
@@ -179,10 +177,18 @@ def _read_legacy(data: np.ndarray) -> tuple[Any, dict[str, tuple[int, int]]]:
     return notes, spans
 
 
-def _tensor(key: Any, note: Any, data: np.ndarray, spans: Mapping[str, tuple[int, int]]) -> Tensor:
+def _table(value: Any) -> dict[str, _View]:
+    """Return what a pickle made, if it is a dict of tensors."""
+    if not isinstance(value, dict):
+        raise ValueError(f"it holds {_kind_of(value)}, expected a dict of tensors")
+    for key, note in value.items():
+        if not isinstance(key, str) or not isinstance(note, _View):
+            raise ValueError(f"entry {_short(key)} is {_kind_of(note)}, expected a tensor")
+    return value
+
+
+def _tensor(key: str, note: _View, data: np.ndarray, spans: Mapping[str, tuple[int, int]]) -> Tensor:
     """Make the view that a note describes, if it lies within its storage and the storage within the file."""
-    if not isinstance(key, str) or not isinstance(note, _View):
-        raise ValueError(f"entry {_short(key)} is {_kind_of(note)}, expected a tensor")
     storage, offset, size, stride = note.storage, note.offset, note.size, note.stride
     itemsize = DTYPES[storage.kind].itemsize
     if storage.key not in spans:
