@@ -300,6 +300,22 @@ def test_bombs_of_zip(tmp_path):
     os.truncate(path, 10 * GB)
     with pytest.raises(CheckpointError):
         read_pytorch(path)
+    # The same in an archive: its directory has 9 GB, or one of its entries.
+    with path.open("r+b") as file:
+        file.write(b"PK\x03\x04")
+        file.seek(-22, os.SEEK_END)
+        file.write(struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, 4 * GB - 1, 0, 0))
+    with pytest.raises(CheckpointError):
+        read_pytorch(path)
+    for filename in ("archive/byteorder", "archive/data.pkl", "archive/version"):
+        with path.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("archive/data.pkl" if filename != "archive/data.pkl" else "x", table(w=tensor()))
+            archive.writestr(filename, b"")
+            file.truncate(3 * GB)
+            archive.infolist()[1].file_size = archive.infolist()[1].compress_size = 2 * GB
+            archive.start_dir = 3 * GB
+        with pytest.raises(CheckpointError, match=r"little-endian|more than any|not in the file"):
+            read_pytorch(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02" + b"N" * (2 << 20))
     with pytest.raises(CheckpointError, match=r"data\.pkl has \d+ bytes, more than any table"):
