@@ -85,6 +85,35 @@ def split_into_packs(texts: Sequence[Tokens], first_row: int, max_tokens: int, m
         yield make_pack([first_row + j for j in chosen], [texts[j] for j in chosen])
 
 
+def compute_in_memory(compute: Callable[[Pack], Sequence[Any]], pack: Pack) -> Sequence[Any]:
+    """Return ``compute(pack)``; where memory does not suffice, compute quarters of the pack one after another.
+
+    Raises
+    ------
+    MemoryError
+        If a quarter does not fit either; the message says how large the pack was.
+    """
+    try:
+        return compute(pack)
+    except MemoryError:
+        pass  # the traceback, and with it what it keeps alive, is gone when the quarters are tried
+    ends = np.cumsum([run.tokens for run in pack.runs for _ in range(run.texts)])
+    splits = (np.split(ids, ends[:-1]) for ids in (pack.input_ids, pack.token_type_ids))
+    texts = [Tokens(*arrays) for arrays in zip(*splits, strict=True)]
+    results: list[Any] = [None] * len(texts)
+    try:
+        for part in split_into_packs(texts, 0, -(-len(pack.input_ids) // 4), len(texts)):
+            for row, result in zip(part.rows, compute(part), strict=True):
+                results[row] = result
+    except MemoryError as error:
+        longest = max(run.tokens for run in pack.runs)
+        raise MemoryError(
+            f"{len(pack.input_ids)} tokens in {len(texts)} texts do not fit into memory, nor does a quarter of them: "
+            f"give a smaller batch_size, or a smaller max_seq_length (the longest text has {longest} tokens)"
+        ) from error
+    return results
+
+
 def in_packs(
     inputs: Iterable[Any],
     tokenize: Callable[[list[Any]], list[Tokens]],
@@ -107,7 +136,8 @@ def in_packs(
     tokenize
         Turns a list of inputs into as many `Tokens`.
     compute
-        Turns a pack into as many results as the pack has texts. It may run in several threads at once.
+        Turns a pack into as many results as the pack has texts. It may run in several threads at once. If it runs out
+        of memory, it is called again for quarters of the pack.
     threads
         How many packs are computed side by side.
     max_tokens, max_texts
@@ -136,13 +166,13 @@ def in_packs(
         small = list(split_into_packs(first, 0, share, max_texts))
         if threads == 1 or len(small) <= 1:
             for pack in small:
-                yield pack.rows, compute(pack)
+                yield pack.rows, compute_in_memory(compute, pack)
             return
     with single_threaded_blas(), ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(threads) as workers:
         pending: deque[tuple[np.ndarray, Future]] = deque()
         try:
             for pack in small if len(first) < window else packs(first, reader):
-                pending.append((pack.rows, workers.submit(compute, pack)))
+                pending.append((pack.rows, workers.submit(compute_in_memory, compute, pack)))
                 if len(pending) > 2 * threads:
                     rows, future = pending.popleft()
                     yield rows, future.result()

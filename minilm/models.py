@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import bert, heads, parameters
-from .backends import Backend
+from .backends import Backend, on_device
 from .batching import Pack
 from .config import BertConfig
 from .functional import Array, array_namespace, softmax
@@ -80,6 +80,7 @@ class BertModel(PreTrainedModel):
         """Every parameter's name and shape; the pooler's may be absent."""
         return parameters.bert(config) | parameters.pooler("", config.hidden_size)
 
+    @on_device
     def __call__(
         self,
         input_ids: Any,
@@ -129,6 +130,7 @@ class BertModel(PreTrainedModel):
             attentions=self.returned(attentions, input_ids) if output_attentions else None,
         )
 
+    @on_device
     def forward_packed(self, pack: Pack) -> Array:
         """Run the network on a pack: the last hidden states [total_tokens, hidden], on the backend."""
         return self.encode_packed(pack)
@@ -141,6 +143,7 @@ class _ModelWithHead(PreTrainedModel):
         """Turn hidden states [batch, tokens, hidden] into logits."""
         raise NotImplementedError
 
+    @on_device
     def __call__(
         self,
         input_ids: Any,
@@ -302,6 +305,7 @@ class BertForSequenceClassification(_ModelWithHead):
             self.params["classifier"], bert.pooler(self.params["bert"]["pooler"], hidden_states, ops), ops
         )
 
+    @on_device
     def forward_packed(self, pack: Pack) -> Array:
         """Run the network on a pack: logits [texts, labels], on the backend."""
         states = self.encode_packed(pack)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .backends import Backend
-from .batching import Pack, Tokens, in_packs
+from .batching import PACK_TOKENS, Pack, Tokens, in_packs
 from .inputs import Truncation, choose_prompt, with_progress
 from .modules import Transformer
 from .threads import available_cores
@@ -24,7 +24,7 @@ class TextModel:
     prompts, default_prompt_name
         Texts to put before the inputs, by name, and the one for calls that name none.
     threads
-        How many packs are computed side by side; None: one for each core.
+        How many packs are computed side by side; None: one for each core, but on a GPU one in all.
     truncation
         ``"silent"``, ``"warn"`` or ``"error"``.
     """
@@ -42,7 +42,8 @@ class TextModel:
         self.prompts = dict(prompts)
         self.default_prompt_name = default_prompt_name
         self._choose_prompt(None, None)  # raises for a default that is not there
-        self.threads = available_cores() if threads is None else threads
+        on_gpu = self.backend.pack_tokens is not None
+        self.threads = (1 if on_gpu else available_cores()) if threads is None else threads
         self.truncation = Truncation.check_mode(truncation)
         params = transformer.model.params
         norm = params.get("bert", params)["embeddings"]["LayerNorm"]["weight"]
@@ -90,5 +91,17 @@ class TextModel:
             truncation.add(lost)
             return tokens
 
-        packs = in_packs(inputs, tokenize_and_count, compute, threads=self.threads, max_texts=batch_size)
+        def compute_on_device(pack: Pack) -> Sequence[Any]:
+            with self.backend.on_device():
+                return compute(pack)
+
+        pack_tokens = self.backend.pack_tokens
+        packs = in_packs(
+            inputs,
+            tokenize_and_count,
+            compute_on_device,
+            threads=self.threads,
+            max_tokens=PACK_TOKENS if pack_tokens is None else pack_tokens(self.transformer.model.config),
+            max_texts=batch_size,
+        )
         return with_progress(packs, count, show_progress_bar), truncation

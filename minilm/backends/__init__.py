@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from ..config import BertConfig
 from ..functional import Array
 from .operations import REFERENCE, Operations
 
-__all__ = ["BACKENDS", "REFERENCE", "Backend", "Operations", "available_backends", "get_backend"]
+__all__ = ["BACKENDS", "REFERENCE", "Backend", "Operations", "available_backends", "get_backend", "on_device"]
 
 Tree = Mapping[str, Any]
 
@@ -50,6 +51,17 @@ class Backend:
     on_device: Callable[[], AbstractContextManager] = nullcontext
     synchronize: Callable[[], None] = lambda: None
     pack_tokens: Callable[[BertConfig], int] | None = None
+
+
+def on_device(method: Callable) -> Callable:
+    """Decorate a method of what has a ``backend``: it runs while the backend's device is the current one."""
+
+    @functools.wraps(method)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with self.backend.on_device():
+            return method(self, *args, **kwargs)
+
+    return run
 
 
 def _place_on_cpu(params: Tree, is_table: bool = False) -> Tree:
