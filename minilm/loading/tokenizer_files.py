@@ -123,7 +123,7 @@ def read_tokenizer(path: Path, config: TokenizerConfig) -> tokenizers.Tokenizer:
     rust = tokenizers.Tokenizer.from_str(text)
     _set_normalizer(rust, config)
     unknown = getattr(rust.model, "unk_token", None)
-    if unknown is not None and rust.token_to_id(unknown) is None:
+    if unknown is not None and rust.model.token_to_id(unknown) is None:
         raise ValueError(f"the unk_token {unknown!r} is not in the vocabulary")
     return rust
 
