@@ -21,7 +21,6 @@ import numpy as np
 
 from .. import functional
 from ..config import BertConfig
-from ..functional import array_namespace
 from . import Backend, Tree
 from . import cupy_kernels as kernels
 from .operations import Operations
@@ -31,7 +30,7 @@ from .operations import Operations
 
 def _matmul(x, weight):
     """``x Wᵀ`` as a contiguous array of its own, to be worked on in place."""
-    return array_namespace(x, weight).ascontiguousarray(x @ weight.T)
+    return kernels.contiguous(x @ weight.T)
 
 
 def linear_activation(x, weight, bias, activation):
@@ -66,14 +65,13 @@ def embeddings(input_ids, token_type_ids, position_ids, words, token_types, posi
 
 def attention(query, key, value, num_heads, extended_attention_mask=None):
     """Twin of `minilm.functional.attention`: scale, mask and softmax in one pass."""
-    xp = array_namespace(query, key, value)
     batch, tokens, hidden = query.shape
     head_dim = hidden // num_heads
 
     def heads(x):  # [batch, tokens, hidden] → [batch, heads, tokens, head_dim]
         return x.reshape(batch, tokens, num_heads, head_dim).transpose(0, 2, 1, 3)
 
-    probabilities = xp.ascontiguousarray(heads(query) @ heads(key).transpose(0, 1, 3, 2))
+    probabilities = kernels.contiguous(heads(query) @ heads(key).transpose(0, 1, 3, 2))
     mask = None if extended_attention_mask is None else extended_attention_mask.reshape(batch, tokens)
     kernels.scale_mask_softmax(probabilities, mask, 1 / math.sqrt(head_dim))
     context = (probabilities @ heads(value)).transpose(0, 2, 1, 3)

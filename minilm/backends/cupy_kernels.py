@@ -22,7 +22,7 @@ template <typename T> struct wide { typedef T type; };  // what a T is computed 
 template <> struct wide<__half> { typedef float type; };
 #endif
 
-typedef long long index;
+typedef long long integer;
 
 
 // ---- activations, by their names in minilm.functional.ACTIVATIONS
@@ -48,9 +48,9 @@ struct silu {  // x sigmoid(x)
 
 // y = act(y + bias): y [size / width, width], bias [width]
 template <typename T, typename Activation>
-__global__ void bias_activation(T* y, const T* bias, index size, index width) {
+__global__ void bias_activation(T* y, const T* bias, integer size, integer width) {
     typedef typename wide<T>::type W;
-    index i = index(blockIdx.x) * blockDim.x + threadIdx.x;
+    integer i = integer(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < size) y[i] = T(Activation::of(W(y[i]) + W(bias[i % width])));
 }
 
@@ -75,52 +75,52 @@ template <typename W> __device__ W warp_max(W x) {
 // bias and residual may be null. Two passes, mean first, as in the reference.
 template <typename T>
 __global__ void add_layer_norm(T* y, const T* bias, const T* residual, const T* weight, const T* shift, double eps,
-                               index rows, index width) {
+                               integer rows, integer width) {
     typedef typename wide<T>::type W;
-    index row = (index(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
-    index lane = threadIdx.x % 32;
+    integer row = (integer(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
+    integer lane = threadIdx.x % 32;
     if (row >= rows) return;  // the whole warp together
     T* x = y + row * width;
-    auto value = [&](index i) -> W {
+    auto value = [&](integer i) -> W {
         W v = W(x[i]);
         if (bias) v += W(bias[i]);
         if (residual) v += W(residual[row * width + i]);
         return v;
     };
     W sum = 0;
-    for (index i = lane; i < width; i += 32) sum += value(i);
+    for (integer i = lane; i < width; i += 32) sum += value(i);
     W mean = warp_sum(sum) / W(width);
     W squares = 0;
-    for (index i = lane; i < width; i += 32) {
+    for (integer i = lane; i < width; i += 32) {
         W centered = value(i) - mean;
         squares += centered * centered;
     }
     W scale = 1 / sqrt(warp_sum(squares) / W(width) + W(eps));
-    for (index i = lane; i < width; i += 32) x[i] = T((value(i) - mean) * scale * W(weight[i]) + W(shift[i]));
+    for (integer i = lane; i < width; i += 32) x[i] = T((value(i) - mean) * scale * W(weight[i]) + W(shift[i]));
 }
 
 
 // x = softmax(x scale + mask), a row each: x [rows, width]; mask [texts, width] or null, rows_per_text rows share one.
 template <typename T>
-__global__ void scale_mask_softmax(T* scores, const T* mask, double scale, index rows, index width,
-                                   index rows_per_text) {
+__global__ void scale_mask_softmax(T* scores, const T* mask, double scale, integer rows, integer width,
+                                   integer rows_per_text) {
     typedef typename wide<T>::type W;
-    index row = (index(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
-    index lane = threadIdx.x % 32;
+    integer row = (integer(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
+    integer lane = threadIdx.x % 32;
     if (row >= rows) return;  // the whole warp together
     T* x = scores + row * width;
     const T* added = mask ? mask + row / rows_per_text * width : nullptr;
-    auto value = [&](index i) -> W { return W(x[i]) * W(scale) + (added ? W(added[i]) : W(0)); };
+    auto value = [&](integer i) -> W { return W(x[i]) * W(scale) + (added ? W(added[i]) : W(0)); };
     W largest = value(lane < width ? lane : 0);
-    for (index i = lane + 32; i < width; i += 32) {
+    for (integer i = lane + 32; i < width; i += 32) {
         W v = value(i);
         largest = v < largest ? largest : v;
     }
     largest = warp_max(largest);
     W sum = 0;
-    for (index i = lane; i < width; i += 32) sum += exp(value(i) - largest);
+    for (integer i = lane; i < width; i += 32) sum += exp(value(i) - largest);
     sum = warp_sum(sum);
-    for (index i = lane; i < width; i += 32) x[i] = T(exp(value(i) - largest) / sum);
+    for (integer i = lane; i < width; i += 32) x[i] = T(exp(value(i) - largest) / sum);
 }
 """
 
@@ -168,16 +168,21 @@ def scale_mask_softmax(scores: Array, mask: Array | None, scale: float) -> None:
     _launch("scale_mask_softmax<{T}>", WARP * rows, (scores, mask), float(scale), rows, keys, heads * queries)
 
 
+def contiguous(x: Array) -> Array:
+    """Return ``x`` as kernels take it, row after row: itself, or a copy."""
+    return x if x.flags.c_contiguous else x.copy(order="C")
+
+
 def _launch(name: str, threads: int, arrays: tuple[Array | None, ...], *numbers: int | float) -> None:
-    """Start a kernel on contiguous arrays of one dtype and one device; the first is worked on in place."""
+    """Start a kernel on arrays of one dtype and one device; the first, contiguous, is worked on in place."""
     if threads == 0:
         return
     given = [array for array in arrays if array is not None]
     y = given[0]
-    xp = array_namespace(*given)
+    array_namespace(*given)  # raises for arrays of two homes
     if len({array.dtype for array in given}) > 1:
         raise TypeError(f"arrays must have one dtype, got {', '.join(str(array.dtype) for array in given)}")
-    pointers = tuple(0 if array is None else xp.ascontiguousarray(array) for array in arrays)
+    pointers = tuple(0 if array is None else contiguous(array) for array in arrays)
     blocks = -(-threads // BLOCK)
     with y.device:
         _kernel(name.format(T=C_TYPES[str(y.dtype)]))((blocks,), (BLOCK,), (*pointers, *numbers))
