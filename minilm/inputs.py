@@ -6,7 +6,7 @@ import functools
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -47,7 +47,7 @@ def _shorten(value: Any, width: int = 60) -> str:
 
 def check_batch(inputs: Any, expected: str) -> None:
     """Raise a `TypeError` for what has no order or holds no inputs: a number, bytes, a mapping, a set, a table."""
-    unordered = isinstance(inputs, (bytes, bytearray, Mapping, Set))
+    unordered = isinstance(inputs, (bytes, bytearray, Mapping, set, frozenset))
     if unordered or not isinstance(inputs, Iterable):
         raise TypeError(f"expected {expected}, got {type(inputs).__name__} {_shorten(inputs)}")
 
