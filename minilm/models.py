@@ -13,6 +13,7 @@ from .backends import Backend, on_device
 from .batching import Pack
 from .config import BertConfig
 from .functional import Array, array_namespace, softmax
+from .inputs import check_text
 from .parameters import Params, Shapes
 from .pretrained import ModelOutput, PreTrainedModel
 
@@ -112,7 +113,7 @@ class BertModel(PreTrainedModel):
         TypeError
             For ids that are not integers.
         """
-        states, attentions = self.encode_padded(
+        states, attentions = self.run_padded(
             input_ids,
             attention_mask,
             token_type_ids,
@@ -133,7 +134,7 @@ class BertModel(PreTrainedModel):
     @on_device
     def forward_packed(self, pack: Pack) -> Array:
         """Run the network on a pack: the last hidden states [total_tokens, hidden], on the backend."""
-        return self.encode_packed(pack)
+        return self.run_packed(pack)
 
 
 class _ModelWithHead(PreTrainedModel):
@@ -158,7 +159,7 @@ class _ModelWithHead(PreTrainedModel):
 
         A mask and token types look alike, zeros and ones of one shape: by keyword they can't be swapped unnoticed.
         """
-        states, attentions = self.encode_padded(
+        states, attentions = self.run_padded(
             input_ids,
             attention_mask,
             token_type_ids,
@@ -230,6 +231,7 @@ class BertForMaskedLM(_ModelWithHead):
             self._tokenizer = AutoTokenizer.from_pretrained(name, **{key: settings[key] for key in names})
         return self._tokenizer
 
+    @on_device
     def fill_mask(self, text: str, top_k: int = 5) -> list[Any]:
         """Say what may stand for each ``[MASK]`` of a text, as Hugging Face's fill-mask pipeline does.
 
@@ -250,9 +252,12 @@ class BertForMaskedLM(_ModelWithHead):
 
         Raises
         ------
+        TypeError
+            If the text is not a string.
         ValueError
             If the text has no mask or too many tokens, or ``top_k`` is not between 1 and the size of the vocabulary.
         """
+        check_text(text, "text")
         tokenizer = self.tokenizer
         if not 1 <= top_k <= self.config.vocab_size:
             raise ValueError(f"top_k must be between 1 and {self.config.vocab_size}, the vocabulary, got {top_k}")
@@ -263,7 +268,7 @@ class BertForMaskedLM(_ModelWithHead):
             raise ValueError(
                 f"no {tokenizer.mask_token} in the text {text!r:.60}: write it where a word is to be found"
             )
-        states, _ = self.encode_padded(**encoded)
+        states, _ = self.run_padded(**encoded)
         xp = array_namespace(states[-1])
         masked = xp.take(states[-1][0, :, :], self.backend.from_numpy(masks), axis=0)  # [masks, hidden]
         scores = softmax(self.backend.to_numpy(self.head(masked)))
@@ -308,7 +313,7 @@ class BertForSequenceClassification(_ModelWithHead):
     @on_device
     def forward_packed(self, pack: Pack) -> Array:
         """Run the network on a pack: logits [texts, labels], on the backend."""
-        states = self.encode_packed(pack)
+        states = self.run_packed(pack)
         firsts = self.backend.from_numpy(np.flatnonzero(pack.position_ids == 0))
         return self.head(array_namespace(states).take(states, firsts, axis=0)[:, None, :])
 

@@ -138,7 +138,7 @@ class PreTrainedModel:
         """The subtree of `minilm.bert`: ``bert`` where a head stands beside it, otherwise the whole tree."""
         return self.params.get("bert", self.params)
 
-    def encode_padded(
+    def run_padded(
         self,
         input_ids: Any,
         attention_mask: Any = None,
@@ -167,7 +167,7 @@ class PreTrainedModel:
                 attentions.append(probabilities)
         return list(states), attentions
 
-    def encode_packed(self, pack: Pack) -> Array:
+    def run_packed(self, pack: Pack) -> Array:
         """Check a pack and run the encoder on it: the last hidden states [total_tokens, hidden], on the backend."""
         check_ids(pack.input_ids, pack.token_type_ids, pack.position_ids, self.config)
         ids, types, positions = map(self.backend.from_numpy, (pack.input_ids, pack.token_type_ids, pack.position_ids))
