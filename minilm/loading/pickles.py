@@ -17,6 +17,7 @@ import math
 import pickletools
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,8 @@ _LITERALS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()
 _NUMBERS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
 _NUMBERS_AND_STRINGS = _NUMBERS | {"BINUNICODE", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING"}
 
-# What this module, zipfile and pickletools raise for a file that is not what it says.
+# What this module, zipfile and pickletools raise for a file that is not what it says: even a DeprecationWarning, where
+# warnings are errors, for the escapes in a string.
 _MALFORMED = (
     ValueError,
     LookupError,
@@ -60,6 +62,7 @@ _MALFORMED = (
     NotImplementedError,
     struct.error,
     zipfile.BadZipFile,
+    DeprecationWarning,
 )
 
 _GLOBALS = {*_STORAGES, *_REBUILD_TENSOR, _REBUILD_PARAMETER, _ORDERED_DICT}
@@ -141,7 +144,11 @@ def _read_zip(path: Path, data: np.ndarray) -> tuple[dict[str, _View], dict[str,
     start, end = spans[f"{root}data.pkl"]
     if end - start > _MAX_PICKLE:
         raise ValueError(f"its data.pkl has {end - start} bytes, more than any table of tensors")
-    notes = _table(_Machine().run(io.BytesIO(data[start:end].tobytes())))
+    program = data[start:end].tobytes()
+    checksum = next(entry.CRC for entry in entries if entry.filename == f"{root}data.pkl")
+    if checksum and checksum != zlib.crc32(program):  # 0: torch.save was told to leave it out
+        raise ValueError("its data.pkl has another checksum than the archive says")
+    notes = _table(_Machine().run(io.BytesIO(program)))
     prefix = f"{root}data/"
     return notes, {name.removeprefix(prefix): span for name, span in spans.items() if name.startswith(prefix)}
 
