@@ -24,11 +24,17 @@ _HOMES = {
     "BertForSequenceClassification": "models",
     "BertForTokenClassification": "models",
     "BertModel": "models",
+    "CrossEncoder": "cross_encoder",
     "SentenceTransformer": "sentence_transformer",
     "available_backends": "backends",
+    "community_detection": "search",
+    "cos_sim": "similarity",
     "get_backend": "backends",
     "mean_pooling": "heads",
     "normalize": "heads",
+    "paraphrase_mining": "search",
+    "quantize_embeddings": "quantization",
+    "semantic_search": "search",
     "trace": "backends.traced",
 }
 
