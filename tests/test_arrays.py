@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from minilm import BertModel, bert, functional, heads
-from minilm.backends import REFERENCE
+from minilm import BertModel, SentenceTransformer, bert, functional, heads
+from minilm.backends import REFERENCE, Backend
 from minilm.batching import Tokens, make_pack
 from minilm.config import BertConfig
 
@@ -44,18 +44,21 @@ def library(request: pytest.FixtureRequest) -> Library:
 @pytest.fixture
 def no_conversion(library: Library) -> Iterator[pytest.MonkeyPatch]:
     """A patch under which NumPy cannot convert the library's arrays: no function of NumPy's takes them unseen."""
+    with pytest.MonkeyPatch.context() as patch:
+        forbid_conversion(patch, library)
+        yield patch
 
+
+def forbid_conversion(patch: pytest.MonkeyPatch, library: Library) -> None:
     def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
         raise AssertionError("NumPy was given another library's array")
 
     example = library.put(np.ones(1))
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("__array__", "__buffer__", "numpy"):
-            if hasattr(library.array, name):
-                patch.setattr(library.array, name, refuse)
-        with pytest.raises(AssertionError, match="NumPy was given"):
-            np.exp(example)
-        yield patch
+    for name in ("__array__", "__buffer__", "numpy"):
+        if hasattr(library.array, name):
+            patch.setattr(library.array, name, refuse)
+    with pytest.raises(AssertionError, match="NumPy was given"):
+        np.exp(example)
 
 
 def put_all(value: Any, put: Put) -> Any:
@@ -211,3 +214,31 @@ def test_arrays_of_two_homes(mix, library) -> None:
         mix(library.put)
     assert "numpy" in str(error.value)
     assert library.array.__module__.partition(".")[0] in str(error.value)
+
+
+# ---- a backend on another library ------------------------------------------------------------------------------------
+
+
+def test_encode_sends_ids_and_fetches_vectors(model_dir, library, monkeypatch) -> None:
+    """Texts to vectors with another library's arrays: per pack a few id arrays go there, one array comes back."""
+    texts = ["one two three", "four five six", "seven", ""]
+    expected = SentenceTransformer(model_dir, backend="numpy").encode(texts)
+    moved: list[tuple[str, tuple[int, ...]]] = []
+
+    def sent(x: np.ndarray) -> Any:
+        moved.append(("sent", x.shape))
+        return library.put(np.asarray(x))
+
+    def fetched(x: Any) -> np.ndarray:
+        moved.append(("fetched", tuple(x.shape)))
+        return np.from_dlpack(x)  # on purpose, so not by the conversion that is forbidden
+
+    backend = Backend("another", REFERENCE, lambda params: put_all(params, library.put), sent, fetched)
+    model = SentenceTransformer(model_dir, backend=backend, threads=1)
+    moved.clear()
+    forbid_conversion(monkeypatch, library)
+    got = model.encode(texts)
+    monkeypatch.undo()
+    assert_allclose(got, expected, rtol=0, atol=1e-6)
+    ids, masks = (5 + 5 + 3 + 2,), [(2, 5), (1, 3), (1, 2)]  # one pack of 4 texts, in 3 runs of equal lengths
+    assert moved == [("sent", ids)] * 3 + [("sent", mask) for mask in masks] + [("fetched", (4, 384))]
