@@ -189,7 +189,7 @@ class Tokenizer:
         """
         _check_equal_lengths(texts, text_pairs)
         tokens, lost = [], np.zeros(len(texts), dtype=np.int64)
-        encoded = self._encode(texts, text_pairs, None if max_length is None else "longest_first", max_length, special=True)
+        encoded = self._encode(texts, text_pairs, "longest_first", max_length, special=True)
         for i, (ids, types, missing) in enumerate(encoded):
             tokens.append(Tokens(np.array(ids, dtype=np.int64), np.array(types, dtype=np.int64)))
             lost[i] = missing
