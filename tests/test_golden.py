@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden.record import LABELS, SENTENCES, TEXTS, TINY
 
 import minilm
 from minilm import models
 from minilm.backends import available_backends
 from minilm.config import BertConfig
 from minilm.parameters import unflatten
-
-from .golden.record import LABELS, SENTENCES, TEXTS, TINY
 
 GOLDEN = Path(__file__).parent / "golden"
 ENGINES = [name for name in available_backends() if not name.startswith("cupy")]
@@ -41,9 +40,10 @@ def load(kind: str, tiny: dict[str, dict[str, np.ndarray]], engine: str) -> Any:
     return cls(unflatten({name: array for name, array in found.items() if array is not None}), config, engine)
 
 
-@pytest.mark.parametrize(
-    "one", json.loads((GOLDEN / "tokens.json").read_text(encoding="utf-8")), ids=lambda one: str(one["settings"])
-)
+RECORDED = json.loads((GOLDEN / "tokens.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("one", RECORDED, ids=lambda one: f"{one['settings']}{', pairs' * one['pairs']}")
 def test_token_ids(one: dict[str, Any], model_dir: Path) -> None:
     tokenizer = minilm.AutoTokenizer.from_pretrained(model_dir)
     encoded = tokenizer(TEXTS, TEXTS[::-1] if one["pairs"] else None, **one["settings"])
