@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .bert import Run
-from .threads import single_threaded_blas
+from .threads import limit_threads
 
 WINDOW_TEXTS = 8192  # texts that are tokenized and sorted together: enough for packs of nearly equal lengths
 PACK_TOKENS = 1024  # the budget of one pack: products are long enough for BLAS, activations small enough for the cache
@@ -166,9 +166,11 @@ def in_packs(
         small = list(split_into_packs(first, 0, share, max_texts))
         if threads == 1 or len(small) <= 1:
             for pack in small:
-                yield pack.rows, compute_in_memory(compute, pack)
+                with limit_threads(threads):  # not across the yield: what the consumer does is not ours to limit
+                    results = compute_in_memory(compute, pack)
+                yield pack.rows, results
             return
-    with single_threaded_blas(), ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(threads) as workers:
+    with limit_threads(1), ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(threads) as workers:
         pending: deque[tuple[np.ndarray, Future]] = deque()
         try:
             for pack in small if len(first) < window else packs(first, reader):

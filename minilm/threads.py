@@ -1,15 +1,17 @@
-"""Threads that do not fight: how many cores there are, and BLAS held to one thread while packs run side by side."""
+"""Threads that do not fight: how many cores there are, how many a product may use, and a team that uses them."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 
+@cache
 def available_cores() -> int:
     """Return how many cores this process may use: the affinity mask, cut to the cgroup's quota where there is one."""
     try:
@@ -27,48 +29,75 @@ def available_cores() -> int:
 
 
 @cache
-def _blas() -> Any:
-    """The BLAS libraries of this process, found once: looking takes milliseconds."""
+def _blas_libraries() -> list[Any]:
+    """The BLAS libraries of this process that can be limited (Apple's Accelerate cannot), found once."""
     from threadpoolctl import ThreadpoolController
 
-    return ThreadpoolController().select(user_api="blas")
+    return ThreadpoolController().select(user_api="blas").lib_controllers
 
 
 _lock = threading.Lock()
-_holders = 0  # how many callers hold the limit at this moment
-_limit: Any = None  # threadpoolctl's limiter while there is a holder; it knows the numbers to restore
+_limits: list[int] = []  # one for each caller inside `limit_threads`; the smallest counts
+_before: list[tuple[Any, int]] = []  # the BLAS libraries and their numbers of threads while nobody was inside
+
+
+def _apply_limits() -> None:
+    """Tell BLAS the smallest limit, or what it had before if there is none. A limit never raises a number."""
+    if _limits and not _before:
+        _before.extend((library, library.get_num_threads()) for library in _blas_libraries())
+    for library, threads in _before:
+        library.set_num_threads(min([threads, *_limits]))
+    if not _limits:
+        _before.clear()
 
 
 @contextmanager
-def single_threaded_blas() -> Iterator[None]:
-    """Hold BLAS to one thread while any caller is inside.
+def limit_threads(count: int) -> Iterator[None]:
+    """Hold every matrix product to ``count`` threads, BLAS's and those of `run_together`, while a caller is inside.
 
-    The limit is global to the process, so the first caller sets it and the last one restores what was there before. A
-    BLAS that cannot be limited (Apple's Accelerate) is left alone: it stays correct.
+    BLAS's limit is global to the process, so callers are counted: the smallest limit holds, and the last to leave
+    restores what was there before, also after an exception.
     """
-    global _holders, _limit
     with _lock:
-        if _holders == 0:
-            _limit = _blas().limit(limits=1)
-        _holders += 1
+        _limits.append(count)
+        _apply_limits()
     try:
         yield
     finally:
         with _lock:
-            _holders -= 1
-            if _holders == 0:
-                _limit.restore_original_limits()
-                _limit = None
+            _limits.remove(count)
+            _apply_limits()
 
 
-def _reset_after_fork() -> None:
-    """A forked child has none of the parent's other threads: whatever they held is given back."""
-    global _lock, _holders, _limit
+def team_size() -> int:
+    """Return how many threads a single product may use now."""
+    return min([available_cores(), *_limits])
+
+
+@cache
+def _team() -> ThreadPoolExecutor:
+    """The threads that help in `run_together`; they sleep in between."""
+    return ThreadPoolExecutor(max(1, available_cores() - 1), "minilm")
+
+
+def run_together(tasks: Sequence[Callable[[], None]]) -> None:
+    """Run all tasks, the first in this thread and the others beside it; return when all are done."""
+    futures = [_team().submit(task) for task in tasks[1:]]
+    try:
+        tasks[0]()
+    finally:
+        for future in futures:
+            future.result()
+
+
+def _forget_after_fork() -> None:
+    """A forked child has none of its parent's other threads: what they held is given back, and a new team is made."""
+    global _lock
     _lock = threading.Lock()
-    if _holders:
-        _limit.restore_original_limits()
-        _holders, _limit = 0, None
+    _limits.clear()
+    _apply_limits()
+    _team.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_after_fork)
+    os.register_at_fork(after_in_child=_forget_after_fork)

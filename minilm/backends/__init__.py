@@ -80,6 +80,15 @@ def _numpy(device: str | None, dtype: str) -> Backend:
     return Backend("numpy", REFERENCE, _place_on_cpu, np.asarray, np.asarray)
 
 
+def _numba(device: str | None, dtype: str) -> Backend:
+    from .numba_backend import OPERATIONS, place
+
+    _require_cpu("numba", device)
+    if dtype != "float32":
+        raise ValueError(f"backend 'numba' computes in float32, but dtype is {dtype!r}: choose backend='numpy'")
+    return Backend("numba", OPERATIONS, place, np.asarray, np.asarray)
+
+
 def _cupy(device: str | None, dtype: str) -> Backend:
     from .cupy_backend import make_backend
 
@@ -99,7 +108,12 @@ def _require_cpu(name: str, device: str | None) -> None:
         raise ValueError(f"backend {name!r} computes on the CPU, but device is {device!r}: choose backend='cupy'")
 
 
-BACKENDS: dict[str, Callable[[str | None, str], Backend]] = {"numpy": _numpy, "cupy": _cupy, "cupy-tf32": _cupy_tf32}
+BACKENDS: dict[str, Callable[[str | None, str], Backend]] = {
+    "numpy": _numpy,
+    "numba": _numba,
+    "cupy": _cupy,
+    "cupy-tf32": _cupy_tf32,
+}
 
 
 def available_backends() -> tuple[str, ...]:
@@ -131,7 +145,8 @@ def get_backend(name: str | Backend | None = None, *, device: str | None = None,
     if isinstance(name, Backend):
         return name
     if name is None:
-        name = "cupy" if device is not None and device.startswith("cuda") else "numpy"
+        on_gpu = device is not None and device.startswith("cuda")
+        name = "cupy" if on_gpu else "numba" if dtype == "float32" else "numpy"
     if name not in BACKENDS:
         raise ValueError(f"backend {name!r} is unknown; known: {', '.join(BACKENDS)}")
     return BACKENDS[name](device, dtype)

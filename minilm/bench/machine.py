@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..config import BertConfig
-from ..threads import available_cores, single_threaded_blas
+from ..threads import available_cores, limit_threads
 
 SGEMM_SHAPE = (768, 384, 1536)  # tokens × in × out: a pack of texts through the widest product of all-MiniLM-L6-v2
 
@@ -86,6 +86,6 @@ def sgemm_rate(threads: int, budget: float) -> float:
 
     rates = [rate(1)]
     if threads > 1:
-        with single_threaded_blas():
+        with limit_threads(1):
             rates.append(rate(threads))
     return max(rates)

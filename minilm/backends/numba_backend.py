@@ -1,0 +1,159 @@
+"""The reference's functions again, fast on a CPU: the product and the passes around it are Numba kernels.
+
+Same names, signatures and results as in `minilm.functional`. They differ in how: a product writes an array that the
+next step works on in place, in one pass, where the reference makes an array per step; and weights are packed once, in
+the order in which a product reads them, where BLAS would do so at every call.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .. import functional
+from ..threads import run_together, team_size
+from . import numba_kernels as kernels
+from .operations import Operations
+from .simd import ROWS, WIDTH
+
+CHUNK_ROWS = 256  # rows of x that are multiplied by all panels before the next: they and a panel fit into the L2 cache
+WORTH_A_TEAM = 4_000_000  # multiply-adds; below, waking another thread takes longer than it saves
+
+_NO_MASK = np.empty((0, 0), np.float32)
+
+
+class PackedMatrix(np.ndarray):
+    """A weight [out, in] as the checkpoint has it, and beside it the copy that `product` reads.
+
+    Attributes
+    ----------
+    panels
+        [out / WIDTH, in, WIDTH]: ``panels[p, k, c]`` is ``weight[p * WIDTH + c, k]``. Views and copies have None.
+    """
+
+    panels: np.ndarray | None
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.panels = None
+
+
+def place(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Pack every weight whose rows fill panels; leave lookup tables, vectors and odd sizes as they are."""
+    weights: list[PackedMatrix] = []
+
+    def walk(tree: Mapping[str, Any], is_table: bool = False) -> dict[str, Any]:
+        return {
+            k: walk(v, k.endswith("_embeddings")) if isinstance(v, Mapping) else leaf(v, is_table)
+            for k, v in tree.items()
+        }
+
+    def leaf(array: np.ndarray, is_table: bool) -> np.ndarray:
+        if array.ndim != 2 or is_table or array.shape[0] % WIDTH or array.dtype != np.float32:
+            return array if array.ndim == 2 else np.ascontiguousarray(array)
+        weights.append(np.asarray(array).view(PackedMatrix))
+        return weights[-1]
+
+    placed = walk(params)
+    # One block for all: NumPy asks for huge pages for it, which spares a product most misses of the address cache.
+    block = np.empty(sum(weight.size for weight in weights) + 16, np.float32)
+    at = -block.ctypes.data // 4 % 16  # cache lines start at multiples of 64 bytes
+    for weight in weights:
+        out, depth = weight.shape
+        panels = block[at : at + weight.size].reshape(out // WIDTH, depth, WIDTH)
+        panels[...] = np.asarray(weight).reshape(out // WIDTH, WIDTH, depth).transpose(0, 2, 1)
+        weight.panels = panels
+        at += weight.size
+    return placed
+
+
+def _rows(x: np.ndarray) -> np.ndarray:
+    """View [..., n] as a matrix [rows, n], which is what kernels take."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def linear(x, weight, bias=None):
+    """Twin of `minilm.functional.linear`: packed weights stream by once, shared out to a team if that pays.
+
+    Each row is summed in the same order whatever stands beside it, so a text has the same numbers in every batch.
+    """
+    panels = getattr(weight, "panels", None)
+    if panels is None:
+        return functional.linear(x, weight, bias)
+    rows = np.ascontiguousarray(_rows(x))
+    count, out = len(rows), len(weight)
+    if count < ROWS:
+        rows = np.concatenate([rows, np.zeros((ROWS - count, rows.shape[1]), rows.dtype)])
+    y = np.empty((len(rows), out), rows.dtype)
+    bias = np.zeros(out, rows.dtype) if bias is None else bias
+    chunks = -(-len(rows) // CHUNK_ROWS)
+    ends = [len(rows) * i // chunks for i in range(chunks + 1)]
+
+    def share(first: int, last: int) -> None:
+        for start, stop in itertools.pairwise(ends):
+            kernels.product(y[start:stop], rows[start:stop], panels, bias, first, last)
+
+    members = min(team_size(), len(panels)) if rows.size * out >= WORTH_A_TEAM else 1
+    run_together([partial(share, len(panels) * i // members, len(panels) * (i + 1) // members) for i in range(members)])
+    return y[:count].reshape(*x.shape[:-1], out)
+
+
+def linear_activation(x, weight, bias, activation):
+    """Twin of `minilm.functional.linear_activation`: GELU in place; other activations as in the reference."""
+    y = linear(x, weight, bias)
+    if activation != "gelu":
+        return functional.ACTIVATIONS[activation](y)
+    kernels.gelu(_rows(y))
+    return y
+
+
+def layer_norm(x, weight, bias, eps):
+    """Twin of `minilm.functional.layer_norm`: all of a row while it is in the cache."""
+    y = np.array(x, order="C")
+    kernels.layer_norm(_rows(y), weight, bias, np.float32(eps))
+    return y
+
+
+def linear_add_layer_norm(x, residual, weight, bias, norm_weight, norm_bias, eps):
+    """Twin of `minilm.functional.linear_add_layer_norm`: residual and LayerNorm in one pass."""
+    y = linear(x, weight, bias)
+    kernels.add_layer_norm(_rows(y), _rows(residual), norm_weight, norm_bias, np.float32(eps))
+    return y
+
+
+def embeddings(input_ids, token_type_ids, position_ids, words, token_types, positions, norm_weight, norm_bias, eps):
+    """Twin of `minilm.functional.embeddings`: three rows are summed and normalized at once."""
+    y = np.empty((*input_ids.shape, words.shape[1]), words.dtype)
+    ids = (np.broadcast_to(i, input_ids.shape).reshape(-1) for i in (input_ids, token_type_ids, position_ids))
+    kernels.embed_layer_norm(_rows(y), *ids, words, token_types, positions, norm_weight, norm_bias, np.float32(eps))
+    return y
+
+
+def attention(query, key, value, num_heads, extended_attention_mask=None):
+    """Twin of `minilm.functional.attention`: heads are strided views; scale, mask and softmax one pass."""
+    batch, tokens, hidden = query.shape
+    head_dim = hidden // num_heads
+
+    def heads(x):  # [batch, tokens, hidden] → [batch, heads, tokens, head_dim]
+        return x.reshape(batch, tokens, num_heads, head_dim).transpose(0, 2, 1, 3)
+
+    probabilities = heads(query) @ heads(key).transpose(0, 1, 3, 2)  # [batch, heads, queries, keys]
+    mask = _NO_MASK if extended_attention_mask is None else extended_attention_mask.reshape(batch, tokens)
+    kernels.scale_mask_softmax(_rows(probabilities), np.float32(1 / math.sqrt(head_dim)), mask, num_heads * tokens)
+    context = np.empty((batch, tokens, hidden), query.dtype)
+    np.matmul(probabilities, heads(value), out=heads(context))
+    return context, probabilities
+
+
+OPERATIONS = Operations(
+    linear=linear,
+    linear_activation=linear_activation,
+    linear_add_layer_norm=linear_add_layer_norm,
+    embeddings=embeddings,
+    attention=attention,
+    layer_norm=layer_norm,
+)

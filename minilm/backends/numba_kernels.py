@@ -1,0 +1,162 @@
+"""The hot loops, compiled by Numba: each is one pass over memory, with its formula above it.
+
+Every kernel takes C-contiguous float32 arrays and works in place on the first. Compiled code does not check bounds:
+whatever indexes a table is checked before it comes here.
+
+Flags are chosen one by one. Products may be contracted and sums reordered, which vector registers need; nothing is
+assumed about NaN and infinity, which pass through as in the reference. ``error_model="numpy"`` because a division that
+may raise is not vectorized.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from .simd import ROWS, WIDTH, add_products, filled, prefetch, store
+
+f32, i32 = np.float32, np.int32
+
+_kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
+# Inside `_exp` and `_erf` the order of operations is the point: nothing may be reordered there.
+_scalar = njit(inline="never", error_model="numpy", fastmath={"contract"})
+
+AHEAD = 32 * WIDTH  # how far before its use a number is asked for: about the latency of memory
+SQRT_HALF = f32(np.sqrt(0.5))
+LOG2_E = f32(np.log2(np.e))
+LN_2_HIGH, LN_2_LOW = f32(0.693359375), f32(-2.12194440e-4)  # ln 2 in two parts, the first exact in few bits
+
+
+@_scalar
+def _erf(x):
+    """``x P(x²)/Q(x²)``, fitted to erf on |x| ≤ 3.9, beyond which it is ±1 to 4e-8: no branch, no call."""
+    x = f32(3.9) if x > f32(3.9) else x  # written so that NaN stays NaN
+    x = f32(-3.9) if x < f32(-3.9) else x
+    s = x * x
+    p = f32(2.050394369538934e-6) * s + f32(2.8745662858299653e-4)
+    p = p * s + f32(3.836844180718237e-3)
+    p = p * s + f32(5.296682155958739e-2)
+    p = p * s + f32(1.9194024489064346e-1)
+    p = p * s + f32(1.128379032441777)
+    q = f32(3.823078275839933e-5) * s + f32(1.1817268377636964e-3)
+    q = q * s + f32(1.5109140896954351e-2)
+    q = q * s + f32(1.1475788892109222e-1)
+    q = q * s + f32(5.034343917503885e-1)
+    q = q * s + f32(1.0)
+    return x * p / q
+
+
+@_scalar
+def _exp(x):
+    """``exp(x) = 2ⁿ exp(r)`` with ``x = n ln 2 + r``, for x ≤ 0: a polynomial, and n set in the exponent bits."""
+    x = f32(-87.0) if x < f32(-87.0) else x  # exp(-87) is the smallest normal number
+    n = i32(x * LOG2_E - f32(0.5))  # a cast truncates toward zero: this rounds to nearest
+    r = x - f32(n) * LN_2_HIGH - f32(n) * LN_2_LOW
+    p = f32(1.9875691500e-4) * r + f32(1.3981999507e-3)
+    p = p * r + f32(8.3334519073e-3)
+    p = p * r + f32(4.1665795894e-2)
+    p = p * r + f32(1.6666665459e-1)
+    p = p * r + f32(5.0000001201e-1)
+    p = p * r * r + r + f32(1.0)
+    return p * i32((n + i32(127)) << i32(23)).view(f32)
+
+
+@_kernel
+def gelu(y):
+    """``y/2 (1 + erf(y/√2))``."""
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            y[i, j] = f32(0.5) * y[i, j] * (f32(1.0) + _erf(y[i, j] * SQRT_HALF))
+
+
+@_kernel
+def _normalize_row(row, weight, bias, eps):
+    """``(x - mean) / √(variance + eps) · w + b`` of one row, which is in the cache by now: two passes cost little."""
+    size = row.shape[0]
+    total = f32(0.0)
+    for j in range(size):
+        total += row[j]
+    mean = total / f32(size)
+    total = f32(0.0)
+    for j in range(size):
+        total += (row[j] - mean) * (row[j] - mean)
+    scale = f32(1.0) / np.sqrt(total / f32(size) + eps)
+    for j in range(size):
+        row[j] = (row[j] - mean) * scale * weight[j] + bias[j]
+
+
+@_kernel
+def layer_norm(y, weight, bias, eps):
+    """LayerNorm of every row."""
+    for i in range(y.shape[0]):
+        _normalize_row(y[i], weight, bias, eps)
+
+
+@_kernel
+def add_layer_norm(y, residual, norm_weight, norm_bias, eps):
+    """LayerNorm of ``y + residual``."""
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            y[i, j] += residual[i, j]
+        _normalize_row(y[i], norm_weight, norm_bias, eps)
+
+
+@_kernel
+def embed_layer_norm(y, ids, type_ids, position_ids, words, token_types, positions, norm_weight, norm_bias, eps):
+    """LayerNorm of ``word + token type + position``, row by row into ``y``."""
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            y[i, j] = words[ids[i], j] + token_types[type_ids[i], j] + positions[position_ids[i], j]
+        _normalize_row(y[i], norm_weight, norm_bias, eps)
+
+
+@_kernel
+def scale_mask_softmax(scores, scale, mask, rows_per_mask):
+    """``softmax(scale · scores + mask)``: row ``i`` takes ``mask[i // rows_per_mask]``, or none if mask is empty.
+
+    The largest score is found on the bits: with the lower 31 flipped in negative numbers, floats order as integers do,
+    and a maximum of integers vectorizes without assuming that there is no NaN.
+    """
+    low_bits = i32(0x7FFFFFFF)
+    for i in range(scores.shape[0]):
+        row = scores[i]
+        if mask.shape[0] > 0:
+            added = mask[i // rows_per_mask]
+            for j in range(row.shape[0]):
+                row[j] = row[j] * scale + added[j]
+        else:
+            for j in range(row.shape[0]):
+                row[j] = row[j] * scale
+        bits = row.view(i32)
+        largest = i32(-0x80000000)
+        for j in range(row.shape[0]):
+            largest = max(largest, i32(bits[j] ^ ((bits[j] >> i32(31)) & low_bits)))
+        maximum = i32(largest ^ ((largest >> i32(31)) & low_bits)).view(f32)
+        total = f32(0.0)
+        for j in range(row.shape[0]):
+            row[j] = _exp(row[j] - maximum)
+            total += row[j]
+        inverse = f32(1.0) / total
+        for j in range(row.shape[0]):
+            row[j] *= inverse
+
+
+@_kernel
+def product(y, x, panels, bias, first, last):
+    """``y = x Wᵀ + b``, for the panels ``first`` to ``last`` of W: `PackedMatrix` says what a panel is.
+
+    A tile of y is summed in registers while a panel streams by, which lies in memory in the order in which it is read.
+    The last tile of rows starts early rather than end late: rows that two tiles share come out the same in both.
+    """
+    rows, depth = x.shape
+    columns = y.shape[1]
+    y, x = y.reshape(-1), x.reshape(-1)
+    for p in range(first, last):
+        panel = panels[p].reshape(-1)
+        for row in range(0, rows, ROWS):
+            row = min(row, rows - ROWS)
+            tile = filled(bias, p * WIDTH)
+            for k in range(depth):
+                prefetch(panel, k * WIDTH + AHEAD)
+                tile = add_products(tile, x, row * depth + k, depth, panel, k * WIDTH)
+            store(y, row * columns + p * WIDTH, columns, tile)
