@@ -260,5 +260,5 @@ def _read_config(files: Any) -> dict[str, Any]:
         raise ValueError(f"{modules}: expected one Transformer in the model's own folder, found {entries}")
     bert_config = read_json(files["config.json"])
     activation = bert_config.get("sbert_ce_default_activation_function")
-    activation = bert_config.get("sentence_transformers", {}).get("activation_fn", activation)
+    activation = (bert_config.get("sentence_transformers") or {}).get("activation_fn", activation)
     return {"activation_fn": activation} | read_config(files, "CrossEncoder")

@@ -115,13 +115,13 @@ def choose_prompt(
     if prompt is not None:
         if prompt_name is not None:
             logger.warning("prompt and prompt_name are both given: prompt_name %r is ignored", prompt_name)
-        return prompt
+        return check_text(prompt, "prompt")
     name = prompt_name if prompt_name is not None else default_prompt_name
     if name is None:
         return ""
     if name not in prompts:
         raise ValueError(f"prompt name {name!r} is unknown; known: {', '.join(map(repr, prompts)) or 'none'}")
-    return prompts[name]
+    return check_text(prompts[name], f"prompt {name!r}")
 
 
 def check_settings(batch_size: int, convert_to_tensor: bool, device: str | None) -> None:

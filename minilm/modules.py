@@ -185,11 +185,14 @@ def read_modules_json(path: Path) -> list[tuple[str, str]]:
     """Return ``(kind, folder)`` of every module, such as ``("Pooling", "1_Pooling")``, first step first."""
     known = ("Transformer", "Pooling", "Dense", "Normalize")
     entries = []
-    for entry in read_json(path):
-        package, _, kind = entry["type"].rpartition(".")
+    for entry in read_json(path, list):
+        module, folder = (entry.get("type"), entry.get("path")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(module, str) or not isinstance(folder, str):
+            raise ValueError(f"{path}: expected objects with the strings 'type' and 'path', found {entry!r:.80}")
+        package, _, kind = module.rpartition(".")
         if not package.startswith("sentence_transformers") or kind not in known:
-            raise ValueError(f"{path}: module {entry['type']!r} is not implemented; known: {', '.join(known)}")
-        entries.append((kind, entry["path"]))
+            raise ValueError(f"{path}: module {module!r} is not implemented; known: {', '.join(known)}")
+        entries.append((kind, folder))
     return entries
 
 
@@ -199,14 +202,20 @@ def read_config(files: ModelFiles, model_type: str) -> dict[str, Any]:
     config = read_json(path) if path is not None else {}
     if config.get("model_type", model_type) != model_type:
         raise ValueError(f"{path}: this is a {config['model_type']}, not a {model_type}")
-    return config
+    prompts = config.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(text is None or isinstance(text, str) for text in prompts.values()):
+        raise ValueError(f"{path}: prompts must be texts by name, found {prompts!r:.80}")
+    return {**config, "prompts": {name: text or "" for name, text in prompts.items()}}
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; an error names it."""
+def read_json(path: Path, kind: type = dict) -> Any:
+    """Read a JSON file that holds an object, or a ``list``; an error names the file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, kind):
+            raise ValueError(f"expected a {kind.__name__}, found {value!r:.80}")
+        return value
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -225,6 +234,8 @@ def load_transformer(
     model = model_class.from_pretrained(name, backend=engine, dtype=dtype, revision=files.revision, **where)
     positions = model.config.max_position_embeddings
     max_seq_length = config.get("max_seq_length") or min(tokenizer.model_max_length, positions)
+    if not isinstance(max_seq_length, int):
+        raise ValueError(f"{path}: max_seq_length must be an integer, found {max_seq_length!r}")
     return Transformer(model, tokenizer, max_seq_length)
 
 
@@ -233,8 +244,8 @@ def read_pooling(path: Path) -> Pooling:
     config = read_json(path)
     modes = config.get("pooling_mode") or [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or "mean"
     try:
-        return Pooling((modes,) if isinstance(modes, str) else tuple(modes), config.get("include_prompt", True))
-    except ValueError as error:
+        return Pooling((modes,) if isinstance(modes, str) else tuple(modes), bool(config.get("include_prompt", True)))
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -242,11 +253,13 @@ def _load_dense(files: ModelFiles, folder: str, engine: Backend, dtype: str) -> 
     path = files[f"{folder}/config.json"]
     config = read_json(path)
     _require_sentence_embedding(path, config)
-    rows, columns = config["out_features"], config["in_features"]
+    rows, columns = config.get("out_features"), config.get("in_features")
+    if not isinstance(rows, int) or not isinstance(columns, int):
+        raise ValueError(f"{path}: in_features and out_features must be integers, found {columns!r} and {rows!r}")
     shapes: dict[str, tuple[int, ...]] = {"linear.weight": (rows, columns)}
     if config.get("bias", True):
         shapes["linear.bias"] = (rows,)
-    if config.get("use_residual", False) and rows != columns:
+    if config.get("use_residual") and rows != columns:
         shapes["residual.weight"] = (rows, columns)
     weights = files.get(f"{folder}/model.safetensors") or files[f"{folder}/pytorch_model.bin"]
     tensors = {name: tensor.to(np.dtype(dtype)) for name, tensor in read_tensors(weights).items()}
@@ -257,8 +270,8 @@ def _load_dense(files: ModelFiles, folder: str, engine: Backend, dtype: str) -> 
     for name, array in tensors.items():
         module, _, leaf = name.partition(".")
         params.setdefault(module, {})[leaf] = array
-    activation = torch_activation(config.get("activation_function", "torch.nn.Tanh"))
-    return Dense(engine.place(params), activation, config.get("use_residual", False))
+    activation = torch_activation(str(config.get("activation_function", "torch.nn.Tanh")))
+    return Dense(engine.place(params), activation, bool(config.get("use_residual")))
 
 
 def _require_sentence_embedding(path: Path | None, config: Mapping[str, Any]) -> None:

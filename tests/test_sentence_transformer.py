@@ -579,6 +579,40 @@ def test_a_dense_module_is_checked(folder: Path) -> None:
     assert SentenceTransformer(folder).encode("a").shape == (5,)
 
 
+@pytest.mark.parametrize("number", range(6))
+def test_damaged_configs_are_read_or_refused(number: int, folder: Path) -> None:
+    """Whatever stands in these files, no other error comes out."""
+    types = ["Transformer", "Pooling", "Dense", "Normalize"]
+    write_modules(folder, *(f"sentence_transformers.models.{name}" for name in types))
+    write_json(folder / "1_Pooling/config.json", {"pooling_mode": "mean", "include_prompt": True})
+    write_json(folder / "2_Dense/config.json", {"in_features": 12, "out_features": 5, "bias": False})
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 9, "do_lower_case": False})
+    write_json(folder / "config_sentence_transformers.json", {"prompts": {"query": "a"}, "truncate_dim": 4})
+    write_json(folder / "3_Normalize/config.json", {"module_input_name": "sentence_embedding"})
+    save_file({"linear.weight": np.ones((5, 12), np.float32)}, folder / "2_Dense/model.safetensors")
+    assert SentenceTransformer(folder).encode("a").shape == (4,)
+    path = sorted(path for path in folder.rglob("*.json") if path.name != "config.json" or path.parent != folder)[
+        number
+    ]
+    text, rng, refused = path.read_text(encoding="utf-8"), random.Random(number), 0
+    values = ["null", "3", '"x"', "[]", "{}", "true", "[3]", "-1"]
+    for _ in range(40):
+        start = rng.randrange(len(text))
+        if rng.random() < 0.5:
+            mutated = text[:start] + rng.choice('0"{}[],:x') + text[start + 1 :]
+        else:
+            colon = text.find(":", start)
+            mutated = (
+                text[: colon + 1] + rng.choice(values) + text[text.find(",", colon) :] if colon > 0 else "[" * 9999
+            )
+        path.write_text(mutated, encoding="utf-8")
+        try:
+            SentenceTransformer(folder).encode("a")
+        except (ValueError, FileNotFoundError):
+            refused += 1
+    assert refused > 5
+
+
 def test_the_real_model_gives_the_published_vectors(model_dir: Path) -> None:
     model = SentenceTransformer(model_dir)
     vectors = model.encode(["This is an example sentence", "Each sentence is converted"])
