@@ -255,6 +255,11 @@ def test_parameters_are_floating_point(arrays, shapes, saved, dtype):
         load_params(saved(arrays), shapes)
 
 
+def test_no_parameters_as_integers(arrays, shapes, saved):
+    with pytest.raises(ValueError, match="dtype must be a floating-point type"):
+        load_params(saved(arrays), shapes, dtype="int8")
+
+
 def test_narrowing_never_makes_infinities(arrays, shapes, saved):
     big = {name: array.astype(np.float64) for name, array in arrays.items()}
     big["pooler.dense.bias"][3] = 1e300
@@ -274,6 +279,13 @@ def test_no_weights(tmp_path, shapes):
         load_params(find_files(tmp_path), shapes)
     (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:53aa\n")
     with pytest.raises(CheckpointError, match=r"is a Git LFS pointer.*git lfs pull"):
+        load_params(find_files(tmp_path), shapes)
+
+
+def test_a_header_of_any_size(tmp_path, shapes):
+    header = b'{"__metadata__": {"a": "' + b"x" * (20 << 20) + b'"}}'
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(CheckpointError, match=r"its header would have \d+ bytes"):
         load_params(find_files(tmp_path), shapes)
 
 

@@ -31,6 +31,8 @@ WEIGHTS_FILES = (
     "pytorch_model.bin.index.json",
 )
 
+_MAX_HEADER = 1 << 24  # bytes of a safetensors header; that of a BERT of 24 layers has 50,000
+
 _ANCHOR = "embeddings.word_embeddings.weight"  # every BERT has it; what stands before it is the encoder's prefix
 _ENCODER_PARTS = ("embeddings.", "encoder.", "pooler.")
 
@@ -79,11 +81,15 @@ def load_params(
         If there is no file of weights.
     CheckpointError
         A `ValueError`: if the file is corrupted, or a key is missing, unexpected, or not of its shape.
+    ValueError
+        If ``dtype`` is not a floating-point type.
     """
+    target = np.dtype(dtype)
+    if target.kind != "f":
+        raise ValueError(f"dtype must be a floating-point type such as 'float32', got {dtype!r}")
     path, tensors = _read(files, weights_file)
     tensors = _settle_names(path, tensors, shapes)
     _audit(path, tensors, shapes, optional)
-    target = np.dtype(dtype)
     params: dict[str, np.ndarray] = {}
     for name in (name for name in shapes if name in tensors):
         try:
@@ -144,9 +150,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
     data = map_file(path)
     try:
+        length = int.from_bytes(data[:8].tobytes(), "little")
+        if length > _MAX_HEADER:
+            raise ValueError(f"its header would have {length} bytes")
         with safe_open(path, framework="numpy") as file:
             keys = set(file.keys())
-        length = int.from_bytes(data[:8].tobytes(), "little")
         header = json.loads(data[8 : 8 + length].tobytes())
         header.pop("__metadata__", None)
         if set(header) != keys:
