@@ -6,8 +6,8 @@ import functools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,34 +31,40 @@ class App(click.Group):
         """Return the commands' names in the order in which they were added."""
         return list(self.commands)
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a command and exit."""
-        kwargs["standalone_mode"] = False
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; click turns a `click.ClickException` into its message and exit code."""
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _say_warning
-                code = super().main(*args, **kwargs) or 0
-            sys.stdout.flush()
-        except (click.Abort, KeyboardInterrupt):
-            code = INTERRUPTED
-        except BrokenPipeError:  # the reader has seen enough; what is left would be flushed on the way out
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-            code = BROKEN_PIPE
-        except click.ClickException as error:
-            error.show()
-            code = error.exit_code
+                result = super().invoke(ctx)
+                sys.stdout.flush()
+                return result
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:  # the reader has seen enough
+            _drop_stdout()
+            sys.exit(BROKEN_PIPE)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except EXPECTED_ERRORS as error:
+            _drop_stdout()
             if os.environ.get("MINILM_TRACEBACK"):
                 raise
-            click.echo(f"Error: {describe(error)}", err=True)
-            code = 1
-        sys.exit(code)
+            raise click.ClickException(describe(error)) from error
+
+
+def _drop_stdout() -> None:
+    """Let what cannot be written vanish, or Python would fail once more when it flushes on its way out."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def describe(error: BaseException) -> str:
     """Return an exception as one line that names the file, where there is one."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -110,13 +116,11 @@ class ModelChoice:
         """Computed by what."""
         return {"backend": self.backend, "device": self.device, "dtype": self.dtype}
 
-    @contextmanager
-    def limited_threads(self) -> Iterator[None]:
-        """Hold BLAS to ``--threads`` where no packs share the cores."""
-        from threadpoolctl import threadpool_limits
+    def limited_threads(self) -> AbstractContextManager[None]:
+        """Hold matrix products to ``--threads`` where no packs share the cores."""
+        from ..threads import available_cores, limit_threads
 
-        with threadpool_limits(self.threads, user_api="blas"):
-            yield
+        return limit_threads(self.threads or available_cores())
 
     def sentence_transformer(self, **settings: Any) -> Any:
         """Load it as a `minilm.SentenceTransformer`."""
@@ -131,8 +135,8 @@ def model_options(default: str | None = DEFAULT_MODEL) -> Callable[[Callable[...
     Without a ``default`` the user must name a model.
     """
     options = [
-        click.option("--model", default=default, required=default is None, show_default=default is not None,
-                     metavar="NAME", help="A folder, or a name on the Hugging Face Hub."),
+        click.option("--model", metavar="NAME", help="A folder, or a name on the Hugging Face Hub.",
+                     **({"required": True} if default is None else {"default": default, "show_default": True})),
         click.option("--revision", metavar="REV", help="Branch, tag or commit on the Hub."),
         click.option("--offline", is_flag=True, help="Never touch the network."),
         click.option("--backend", metavar="ENGINE", help="numba, numpy or cupy; see 'minilm info'."),

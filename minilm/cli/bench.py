@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .app import DEFAULT_MODEL, command
-from .results import check_folder, replacing, save_chart
+from .results import chart, check_folder, replacing
 
 
 @command(
@@ -69,8 +69,8 @@ def bench(
 
     _check_names("--peer", peers, PEERS)
     _check_names("--only", sections, SECTIONS)
-    for file in (json_file, plot_file):
-        check_folder(file)
+    check_folder(json_file)
+    draw = chart("bench_chart", plot_file)
 
     plan = Plan(model=model, revision=revision, local_files_only=offline, threads=threads or available_cores())
     plan = plan.quick() if quick else plan
@@ -81,8 +81,7 @@ def bench(
     if json_file is not None:
         with replacing(json_file) as stream:
             stream.write(json.dumps(results, indent=2, ensure_ascii=False).encode() + b"\n")
-    if plot_file is not None:
-        save_chart("bench_chart", results, plot_file)
+    draw(results)
 
 
 def _check_names(option: str, names: tuple[str, ...], known: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .app import DEFAULT_MODEL, command
-from .results import check_folder, replacing, save_chart
+from .results import chart, check_folder, replacing
 
 
 @command(
@@ -55,15 +55,14 @@ def parity(
 
     where: dict[str, Any] = {"revision": revision, "local_files_only": offline}
     given = texts or comparison.TEXTS
-    for file in (save, plot_file):
-        check_folder(file)
+    check_folder(save)
+    draw = chart("parity_chart", plot_file)
     if save is not None:
         with replacing(save) as stream:
             comparison.save_intermediates(stream.name, model, given, **where)
         return
     found = comparison.measure(model, given, backend=backend, device=device, against=against, **where)
     click.echo(str(found))
-    if plot_file is not None:
-        save_chart("parity_chart", found, plot_file)
+    draw(found)
     if any(found.first_wrong(column) for column in found.columns):
         raise click.exceptions.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -22,8 +23,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     What is not a plain file, such as ``/dev/null`` or a named pipe, is written to directly.
     """
-    target = path.resolve()
-    plain = not target.exists() or target.is_file()
+    plain = path.is_file() or not path.exists()
+    target = path.resolve() if plain else path  # a link stays one, and its target is what is replaced
     written = target.with_name(f".{target.name}.{os.getpid()}.part") if plain else target
     try:
         with open(written, "w+b" if plain else "wb") as file:
@@ -58,7 +59,10 @@ def write_jsonl(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
 
 
 def write_npy(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
-    """Write one array [texts, components] as it comes; its header, of fixed size, is filled in at the end."""
+    """Write one array [texts, components] as it comes; its header, of fixed size, is filled in at the end.
+
+    ``file`` must be one that can go back; `write_at_once` is for those that cannot.
+    """
     from numpy.lib import format as npy
 
     start, rows = file.tell(), 0
@@ -82,6 +86,13 @@ def write_npz(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
     np.savez(file, embeddings=np.concatenate(vectors), texts=np.array([text for chunk in texts for text in chunk], "U"))
 
 
+def write_at_once(kind: str, file: BinaryIO, chunks: Iterable[Chunk]) -> None:
+    """Write with the writer of that name into memory first, then into ``file``."""
+    buffer = io.BytesIO()
+    WRITERS[kind](buffer, chunks)
+    file.write(buffer.getbuffer())
+
+
 def write_short(file: BinaryIO, chunks: Iterable[Chunk], components: int = 6) -> None:
     """Write each text and the first few numbers of its vector, for people."""
     for texts, vectors in chunks:
@@ -97,6 +108,7 @@ WRITERS: dict[str, Callable[[BinaryIO, Iterable[Chunk]], None]] = {
     "npz": write_npz,
     "short": write_short,
 }
+GOING_BACK = {"npy", "npz"}
 SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".npy": "npy", ".npz": "npz"}
 
 
@@ -106,16 +118,30 @@ def check_folder(file: Path | None) -> None:
         raise click.UsageError(f"{file}: there is no folder {file.parent}")
 
 
-def save_chart(name: str, results: Any, file: Path) -> None:
-    """Draw ``results`` with the function of that name in `minilm.plots`, in the format that the file's suffix names."""
+def chart(name: str, file: Path | None) -> Callable[[Any], None]:
+    """Return what draws results into ``file`` with the function of that name in `minilm.plots`; nothing for no file.
+
+    What is missing for it is missed here and now, before the work.
+    """
+    if file is None:
+        return lambda results: None
+    check_folder(file)
     import matplotlib
 
     matplotlib.use("Agg")
+    from matplotlib.backend_bases import FigureCanvasBase
+
     from .. import plots
 
-    figure = getattr(plots, name)(results).figure
-    with replacing(file) as stream:
-        figure.savefig(stream, format=file.suffix.lstrip(".") or "png", bbox_inches="tight")
+    draw, suffix = getattr(plots, name), file.suffix.lstrip(".")
+    if suffix not in (known := FigureCanvasBase.get_supported_filetypes()):
+        raise click.UsageError(f"{file}: end its name in .{', .'.join(sorted(known))}.")
+
+    def save(results: Any) -> None:
+        with replacing(file) as stream:
+            draw(results).figure.savefig(stream, format=suffix, bbox_inches="tight")
+
+    return save
 
 
 def shorten(text: str, width: int = 72) -> str:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import heapq
-import io
 import itertools
 import json
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .app import ModelChoice, command, model_options
-from .results import SUFFIXES, WRITERS, Chunk, replacing, shorten
+from .results import GOING_BACK, SUFFIXES, WRITERS, Chunk, replacing, shorten, write_at_once
 from .texts import STDIN, Passage, given_texts, nonblank_lines, paragraphs, text_arguments, text_file
 
 CHUNK_TEXTS = 2048  # texts that are read, embedded and written before the next are read
@@ -72,17 +72,14 @@ def embed(
     given, total = given_texts(texts, path)
     if kind is None:
         kind = _kind_of(output)
-    if output is not None:
-        with replacing(output) as file:
-            WRITERS[kind](file, _embedded(given, total, choice, truncation, settings))
-    elif kind in ("npy", "npz"):  # both go back to the start of the file, and a pipe cannot
-        if sys.stdout.isatty():
-            raise click.UsageError(f"{kind} is not for a terminal: give -o FILE, or a pipe.")
-        buffer = io.BytesIO()
-        WRITERS[kind](buffer, _embedded(given, total, choice, truncation, settings))
-        sys.stdout.buffer.write(buffer.getbuffer())
-    else:
-        WRITERS[kind](sys.stdout.buffer, _embedded(given, total, choice, truncation, settings))
+    if output is None and kind in GOING_BACK and sys.stdout.isatty():
+        raise click.UsageError(f"{kind} is not for a terminal: give -o FILE, or a pipe.")
+    chunks = _embedded(given, total, choice, truncation, settings)
+    with replacing(output) if output is not None else nullcontext(sys.stdout.buffer) as file:
+        if kind in GOING_BACK and (output is None or not file.seekable()):  # a pipe, or a file opened to append
+            write_at_once(kind, file, chunks)
+        else:
+            WRITERS[kind](file, chunks)
 
 
 def _kind_of(output: Path | None) -> str:
