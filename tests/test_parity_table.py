@@ -119,7 +119,10 @@ def test_padding_pooled_in(port, against, encoded) -> None:
 def test_a_number_that_is_not_one_is_wrong(port, against) -> None:
     values = port()
     values["encoder.layer.2.output"][0, 1, 2] = np.nan
-    assert against(values).first_wrong("file") == "encoder.layer.2.output"
+    table = against(values)
+    assert table.first_wrong("file") == "encoder.layer.2.output"
+    found = next(sublayer for sublayer in table.sublayers if sublayer.name == "encoder.layer.2.output")
+    assert found.differences["file"] == parity.Difference(math.inf, math.inf)
 
 
 def test_padding_does_not_count(port, against, encoded) -> None:
