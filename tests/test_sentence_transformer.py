@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from minilm.config import BertConfig
 from minilm.heads import mean_pooling, normalize
+from minilm.inputs import gather_array
 from minilm.loading.tokenizer import Tokenizer
 from minilm.loading.tokenizer_files import word_piece
 from minilm.models import BertModel
@@ -73,6 +74,21 @@ def test_neither_batch_nor_threads_nor_order_matter(
     order = random.Random(1).sample(range(23), 23)
     again = model.encode([texts[i] for i in order], batch_size=batch_size)
     np.testing.assert_allclose(again, vectors[order], rtol=0, atol=1e-6)
+
+
+def test_batch_size_is_the_most_texts_in_a_pack(
+    model: SentenceTransformer, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, forward = [], BertModel.forward_packed
+    monkeypatch.setattr(
+        BertModel, "forward_packed", lambda self, pack: sizes.append(len(pack.rows)) or forward(self, pack)
+    )
+    model.threads = 1
+    model.encode(texts, batch_size=5)
+    assert max(sizes) == 5 and sum(sizes) == 23
+    sizes.clear()
+    model.encode(texts)
+    assert sizes == [23]
 
 
 @pytest.mark.parametrize(
@@ -204,6 +220,14 @@ def test_an_iterator_may_fill_a_part_of_the_array(model: SentenceTransformer, te
     filled = model.encode(iter(texts), out=out)
     np.testing.assert_array_equal(filled, model.encode(texts))
     assert filled.base is out and (out[23:] == 9).all()
+
+
+def test_an_array_of_unknown_length_grows() -> None:
+    order = np.random.default_rng(0).permutation(10_000)
+    packs = ((rows, rows[:, None] * np.ones(3, np.float32)) for rows in np.split(order, 100))
+    array = gather_array(packs, None, 3, np.float32)
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, np.repeat(np.arange(10_000, dtype=np.float32)[:, None], 3, axis=1))
 
 
 @pytest.mark.parametrize(
