@@ -164,7 +164,7 @@ class Truncation:
     MODES = ("silent", "warn", "error")
 
     def __init__(self, mode: str, max_length: int) -> None:
-        self.mode, self.max_length = mode, max_length
+        self.mode, self.max_length = self.check_mode(mode), max_length
         self.seen = self.texts = self.tokens = 0
 
     @classmethod
@@ -177,7 +177,7 @@ class Truncation:
     def add(self, lost: np.ndarray) -> None:
         """Take note of how many tokens each of the next texts lost; raise a `ValueError` in the mode ``"error"``."""
         if self.mode == "error" and lost.any():
-            i = int(lost.argmax())
+            i = int(np.flatnonzero(lost)[0])
             raise ValueError(
                 f"input {self.seen + i} has {self.max_length + int(lost[i])} tokens, but {self.max_length} fit; "
                 "shorten it, raise max_seq_length, or pass truncation='warn' or 'silent'"
@@ -194,8 +194,8 @@ class Truncation:
         while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
             stacklevel, frame = stacklevel + 1, frame.f_back
         warnings.warn(
-            f"{self.texts} of {self.seen} inputs were longer than {self.max_length} tokens and lost "
-            f"{self.tokens} of them (truncation='silent' says nothing, truncation='error' refuses them)",
+            f"{self.texts} of {self.seen} inputs have more than {self.max_length} tokens and lost {self.tokens} tokens "
+            "(truncation='silent' says nothing, truncation='error' refuses them)",
             stacklevel=stacklevel + 1,
         )
 

@@ -137,7 +137,7 @@ def test_the_longer_text_is_cut_first(model: CrossEncoder) -> None:
     with pytest.raises(ValueError, match="input 1 has 35 tokens, but 17 fit"):
         model.predict([("a", "b"), long])
     model.truncation = "warn"
-    with pytest.warns(UserWarning, match="1 of 2 inputs were longer than 17 tokens and lost 18") as caught:
+    with pytest.warns(UserWarning, match="1 of 2 inputs have more than 17 tokens and lost 18 tokens") as caught:
         scores = model.predict([("a", "b"), long])
     assert caught[0].filename == __file__
     np.testing.assert_allclose(scores[1], model.predict(("a b", "c " * 12)), rtol=0, atol=1e-6)

@@ -358,7 +358,7 @@ def test_truncation_warns_once_with_the_numbers(transformer: Transformer) -> Non
     model = SentenceTransformer(modules=[transformer, Pooling()], threads=2)
     assert model.max_seq_length == 11  # the positions that there are
     long, longer = "a " * 10, "b " * 16
-    with pytest.warns(UserWarning, match="2 of 3 inputs were longer than 11 tokens and lost 8 of them") as caught:
+    with pytest.warns(UserWarning, match="2 of 3 inputs have more than 11 tokens and lost 8 tokens") as caught:
         vectors = model.encode([long, "c", longer])
     assert len(caught) == 1 and caught[0].filename == __file__
     with warnings.catch_warnings():
@@ -375,6 +375,11 @@ def test_truncation_can_be_an_error(model: SentenceTransformer) -> None:
         model.encode(["c", "a " * 10])
     with pytest.raises(ValueError, match="truncation must be one of"):
         SentenceTransformer(modules=[model.transformer, model.pooling], truncation="loud")
+    model.truncation = "loud"
+    with pytest.raises(ValueError, match="truncation must be one of"):
+        model.encode("a")
+    with pytest.raises(ValueError, match="threads must be a positive integer or None, got 0"):
+        SentenceTransformer(modules=[model.transformer, model.pooling], threads=0)
 
 
 def test_max_seq_length_has_limits(model: SentenceTransformer) -> None:
