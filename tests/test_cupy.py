@@ -8,6 +8,7 @@ import ast
 import importlib.util
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,14 @@ def test_what_is_missing_is_named(monkeypatch, installed, driver, message) -> No
     with pytest.raises(RuntimeError if installed else ImportError, match=message):
         get_backend("cupy")
     assert not {"cupy", "cupy-tf32"} & set(available_backends())
+
+
+def test_a_broken_package(monkeypatch) -> None:
+    monkeypatch.setattr(cupy_backend, "driver_cuda_version", lambda: (12, 4))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(RuntimeError, match=r"cannot be imported \(.*cupy.*\): pip install 'cupy-cuda12x\[ctk\]'"):
+        get_backend("cupy")
 
 
 def test_a_package_that_the_driver_cannot_run(cupy, monkeypatch) -> None:

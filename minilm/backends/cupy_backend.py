@@ -179,7 +179,7 @@ def tokens_that_fit(free_bytes: int, config: BertConfig) -> int:
     """Return how many tokens of the longest texts a forward pass can have in half of this memory, in float32.
 
     Counted are the arrays that are alive together: eight of [tokens, hidden], two of [tokens, intermediate], and two
-    of the attention's scores. Beyond 65,536 tokens nothing is gained but waiting for the first result.
+    of the attention's scores. 65,536 tokens are the most, so that the first result does not wait for the last text.
     """
     scores = config.num_attention_heads * config.max_position_embeddings
     per_token = 4 * (8 * config.hidden_size + 2 * config.intermediate_size + 2 * scores)
@@ -210,8 +210,10 @@ def why_not() -> str | None:
         return f"CuPy is not installed; this driver runs CUDA {driver[0]}.{driver[1]}: {_install(driver)}"
     if driver is None:
         return "CuPy is installed, but no CUDA driver was found: it needs an NVIDIA GPU and its driver"
-    import cupy
-
+    try:
+        import cupy
+    except ImportError as error:
+        return f"CuPy is installed, but cannot be imported ({error}): {_install(driver)}"
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
