@@ -90,9 +90,10 @@ def test_encode_packed_counts_what_is_lost(tokenizer: Tokenizer) -> None:
     expected = tokenizer(texts, truncation=True, max_length=6)
     assert [text.input_ids.tolist() for text in tokens] == expected["input_ids"]
     assert [text.token_type_ids.tolist() for text in tokens] == expected["token_type_ids"]
-    tokens, lost = tokenizer.encode_packed(["a b c d", "a"], 7, text_pairs=["e f", "g"])
-    assert lost.tolist() == [2, 0]
-    expected = tokenizer(["a b c d", "a"], ["e f", "g"], truncation=True, max_length=7)
+    tokens, lost = tokenizer.encode_packed(["a b c d", "a"], 7, text_pairs=["e f", "g h i j"])
+    assert lost.tolist() == [2, 1]
+    assert tokenizer.convert_ids_to_tokens(tokens[1].input_ids) == ["[CLS]", "a", "[SEP]", "g", "h", "i", "[SEP]"]
+    expected = tokenizer(["a b c d", "a"], ["e f", "g h i j"], truncation=True, max_length=7)
     assert [text.input_ids.tolist() for text in tokens] == expected["input_ids"]
     assert [text.token_type_ids.tolist() for text in tokens] == expected["token_type_ids"]
     assert {array.dtype for text in tokens for array in text} == {np.dtype(np.int64)}
