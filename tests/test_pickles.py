@@ -343,6 +343,18 @@ def test_archives_that_are_not_tables_of_tensors(tmp_path):
         read_pytorch(path)
 
 
+def test_a_damaged_archive(tmp_path):
+    path = in_zip(tmp_path / "a.bin", table(w=tensor()))
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(integer(3), integer(2)))  # a stride: sound, and wrong
+    with pytest.raises(CheckpointError, match="another checksum than the archive says"):
+        read_pytorch(path)
+    place = whole.index(b"PK\x01\x02") + 10  # how the first entry is compressed
+    path.write_bytes(whole[:place] + b"\x08" + whole[place + 1 :])
+    with pytest.raises(CheckpointError, match="is compressed or encrypted"):
+        read_pytorch(path)
+
+
 @pytest.mark.parametrize("write_", [in_zip, in_legacy])
 def test_truncated(tmp_path, write_):
     path = write_(tmp_path / "a.bin", table(a=tensor()))
