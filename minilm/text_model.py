@@ -42,8 +42,10 @@ class TextModel:
         self.prompts = dict(prompts)
         self.default_prompt_name = default_prompt_name
         self._choose_prompt(None, None)  # raises for a default that is not there
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ValueError(f"threads must be a positive integer or None, got {threads!r}")
         on_gpu = self.backend.pack_tokens is not None
-        self.threads = (1 if on_gpu else available_cores()) if threads is None else threads
+        self.threads = threads or (1 if on_gpu else available_cores())
         self.truncation = Truncation.check_mode(truncation)
         params = transformer.model.params
         norm = params.get("bert", params)["embeddings"]["LayerNorm"]["weight"]
