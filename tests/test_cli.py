@@ -206,7 +206,7 @@ def test_what_truncation_cuts_is_said_once_over_all_chunks(embed: list[Any], mon
     long, short = " ".join(["word"] * 300), "word"
     texts = "\n".join([long, short, short, long, short])
     (said,) = run(*embed, stdin=texts).stderr.splitlines()
-    assert said.startswith("Warning: 2 of 5 inputs were longer than 256 tokens and lost 92")
+    assert said.startswith("Warning: 2 of 5 inputs have more than 256 tokens and lost 92")
     assert run(*embed, "--truncation", "silent", stdin=texts).stderr == ""
     assert "input 3 has 302 tokens" in run(*embed, "--truncation", "error", short, short, short, long, code=1).stderr
 
