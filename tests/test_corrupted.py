@@ -70,13 +70,13 @@ def each_mutant(content: bytes, load: Callable[[bytes], Any], seed: int) -> int:
     """Load every mutant; return how many loaded. ``load`` checks what it loads."""
     rng, loaded = np.random.default_rng(seed), 0
     for n in range(MUTANTS):
-        mutant, start = mutate(content, rng), time.perf_counter()
+        mutant, start = mutate(content, rng), time.process_time()
         try:
             load(mutant)
             loaded += 1
         except (ValueError, FileNotFoundError) as error:
             assert "/" in str(error), f"mutant {n}: the error names no file: {error}"
-        assert time.perf_counter() - start < 1, f"mutant {n} took its time"
+        assert time.process_time() - start < 1, f"mutant {n} took its time"
     return loaded
 
 

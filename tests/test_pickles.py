@@ -83,11 +83,12 @@ def write(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def quick_and_lean() -> Iterator[None]:
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+def lean(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let no test take 300 MB, except those that import PyTorch."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000, "more than 300 MB"
-    assert time.perf_counter() - start < 5
+    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert taken < 300_000 or request.node.get_closest_marker("parity")
 
 
 # ---- what is read ----------------------------------------------------------------------------------------------------
@@ -259,16 +260,16 @@ def test_refused(write, program, message):
     ids=range(11),
 )
 def test_bombs_of_pickle(write, program):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(CheckpointError):
         read_pytorch(write(program))
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_doubling_by_reference(write):
     """Tuples of two references each, 2¹⁰⁰ of them if anybody walked there, where tensors are expected."""
     doubled = b")" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(100))
-    start = time.perf_counter()
+    start = time.process_time()
     for program in (
         b"\x80\x02" + doubled + b".",
         table(w=doubled),
@@ -276,14 +277,14 @@ def test_doubling_by_reference(write):
     ):
         with pytest.raises(CheckpointError, match=r"a tuple|makes no tensor"):
             read_pytorch(write(program))
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_bombs_of_zip(tmp_path):
     path = tmp_path / "a.bin"
     in_zip(path, table(w=tensor()), data=bytes(50_000_000), compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 100_000
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(CheckpointError, match=r"is compressed or encrypted; torch\.save does neither"):
         read_pytorch(path)
     # The same without compression: the archive only says that there are 10 GB.
@@ -320,7 +321,7 @@ def test_bombs_of_zip(tmp_path):
         archive.writestr("archive/data.pkl", b"\x80\x02" + b"N" * (2 << 20))
     with pytest.raises(CheckpointError, match=r"data\.pkl has \d+ bytes, more than any table"):
         read_pytorch(path)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_archives_that_are_not_tables_of_tensors(tmp_path):
