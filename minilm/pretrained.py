@@ -126,9 +126,13 @@ class PreTrainedModel:
         return model
 
     def __reduce__(self) -> tuple:
-        """Pickle a loaded model by its name, so that another process maps the same file instead of copying weights."""
+        """Pickle a loaded model by its name, so that another process maps the same file instead of copying weights.
+
+        The Hub's token stays out of the pickle; by then the files are in the cache.
+        """
         if self._source is not None:
-            return _load_again, (type(self), *self._source)
+            name_or_path, settings = self._source
+            return _load_again, (type(self), name_or_path, {**settings, "token": None})
         return type(self), (self.params, self.config, self.backend.name)
 
     # ---- the encoder, in either layout -------------------------------------------------------------------------------
@@ -214,6 +218,9 @@ def check_padded(
         raise ValueError(f"attention_mask has the shape {mask.shape}, but input_ids has {shape}")
     if mask.dtype.kind not in "biuf":
         raise TypeError(f"attention_mask must be numbers, 1 where a token counts, got {mask.dtype}")
+    if not np.all((mask == 0) | (mask == 1)):
+        wrong = mask[(mask != 0) & (mask != 1)][0]
+        raise ValueError(f"attention_mask must be 1 where a token counts and 0 where not, but it has {wrong}")
     if positions.shape == (1, shape[1]):  # one row of positions for all texts, as transformers takes it
         positions = np.ascontiguousarray(np.broadcast_to(positions, shape))
     check_ids(input_ids, types, positions, config)

@@ -97,6 +97,11 @@ def test_what_is_left_out_has_its_default(model: models.BertModel) -> None:
     assert np.abs(model(ids, position_ids=positions[:, ::-1]).last_hidden_state - expected).max() > 0.01
 
 
+def test_an_empty_batch(model: models.BertModel) -> None:
+    output = model(np.zeros((0, 5), int), output_attentions=True)
+    assert (output[0].shape, output[1].shape, output.attentions[1].shape) == ((0, 5, 12), (0, 12), (0, 3, 5, 5))
+
+
 def test_without_a_pooler(make: Callable[..., Any]) -> None:
     model = make(models.BertModel, without=("pooler.dense.weight", "pooler.dense.bias"))
     output = model(**batch(), output_hidden_states=True)
@@ -166,6 +171,7 @@ def test_a_classifier_packed(engine: str, make: Callable[..., Any]) -> None:
         ({"token_type_ids": np.array([[0, 2]])}, "token_type_ids has 2.*1"),
         ({"position_ids": np.array([[0, 11]])}, "position_ids has 11.*10"),
         ({"attention_mask": np.ones((1, 3), int)}, r"attention_mask.*\(1, 3\).*\(1, 2\)"),
+        ({"attention_mask": np.array([[1, 2]])}, "attention_mask.* 2"),
         ({"token_type_ids": np.ones((2, 1), int)}, r"token_type_ids.*\(2, 1\).*\(1, 2\)"),
         ({"position_ids": np.ones((2, 2), int)}, r"position_ids.*\(2, 2\).*\(1, 2\)"),
         ({"input_ids": np.ones((1, 12), int)}, "12 tokens.*11 positions"),
@@ -220,6 +226,11 @@ def test_a_loaded_model_pickles_by_name(model_dir: Path) -> None:
     assert (copy.backend.name, copy.config) == ("numpy", model.config)
     ids = np.array([[101, 2023, 102]])
     np.testing.assert_array_equal(copy(ids)[0], model(ids)[0])
+
+
+def test_a_pickle_holds_no_token(model_dir: Path) -> None:
+    model = minilm.AutoModel.from_pretrained(model_dir, token="hf_secret")
+    assert b"hf_secret" not in pickle.dumps(model)
 
 
 def test_a_model_of_arrays_pickles_by_value(model: models.BertModel) -> None:

@@ -25,12 +25,13 @@ class Template:
         encoding = rust.encode("a", "a" if pair else None, add_special_tokens=True)
         if set(encoding.sequence_ids) - {None} != ({0, 1} if pair else {0}):
             raise ValueError("the tokenizer finds nothing in the text 'a', or loses a text of a pair")
-        parts: list[list[tuple[int, int]]] = [[], [], [], [], []]  # (id, type) before, in A, between, in B, after
+        # (id, type) before, in A, between, in B, after: the even parts are special tokens, the odd ones texts
+        parts: list[list[tuple[int, int]]] = [[], [], [], [], []]
         part = 0
         for token_id, type_id, sequence in zip(encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True):
-            part = (2 if part == 1 else 4 if part == 3 else part) if sequence is None else 2 * sequence + 1
+            part = part + part % 2 if sequence is None else 2 * sequence + 1
             parts[part].append((token_id, type_id))
-        if not pair:  # one text has nothing between: what follows it is the end
+        if not pair:  # what follows the only text is the end
             parts[2], parts[4] = [], parts[2]
         ids = [tuple(token_id for token_id, _ in part) for part in parts]
         types = [tuple(type_id for _, type_id in part) for part in parts]

@@ -213,7 +213,8 @@ class Tokenizer:
         Parameters
         ----------
         text, text_pair
-            One string or many; ``text_pair`` holds the second text of each pair.
+            One string or many; ``text_pair`` holds the second text of each pair. An empty second text makes a pair
+            too, whether alone or in a batch (transformers takes it for none when it is alone).
         padding
             False, True or ``"longest"`` (to the longest of the call), or ``"max_length"``.
         truncation
