@@ -183,5 +183,7 @@ def test_the_real_checkpoint_against_torch(model_dir, tmp_path) -> None:
     assert [sublayer.name for sublayer in table.sublayers] == NAMES
     assert table.columns == ("ours", "torch", "ours - torch", "file")
     assert [table.first_wrong(column) for column in table.columns] == [None] * 4
-    for sublayer in table.sublayers:
-        assert sublayer.differences["ours - torch"].largest <= 1e-5, sublayer.name
+    for sublayer in table.sublayers:  # numbers of up to 30 are rounded to 2e-6 each: the bar follows them
+        difference = sublayer.differences["ours - torch"]
+        assert difference.largest <= 1e-5 * max(1.0, sublayer.scale), sublayer.name
+        assert difference.relative <= 5e-6, sublayer.name

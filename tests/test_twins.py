@@ -172,3 +172,5 @@ def test_the_arbiter_is_the_reference() -> None:
     """What settles a difference between two engines is neither of them."""
     assert REFERENCE.overrides() == {}
     assert get_backend(None, dtype="float64").operations is REFERENCE
+    with pytest.raises(ValueError, match=r"'numba' computes in float32, but dtype is 'float64'.*backend='numpy'"):
+        get_backend("numba", dtype="float64")
