@@ -9,6 +9,7 @@ from numpy.testing import assert_array_equal
 import minilm
 from minilm import BertModel, SentenceTransformer
 from minilm.backends.traced import format_profile, profile
+from minilm.models import BertForMaskedLM, BertForNextSentencePrediction
 
 LAYER = [
     ("attention.self.query", "linear", 12),
@@ -50,6 +51,21 @@ def test_names_shapes_and_work(model, inputs) -> None:
     assert work["encoder.layer.1.attention.self.key"] == 2 * rows * 12 * 12
     assert work["encoder.layer.1.attention.self"] == 2 * (2 * BATCH * TOKENS * TOKENS * 12)
     assert work["encoder.layer.1.intermediate"] == work["encoder.layer.1.output"] == 2 * rows * 12 * 20
+
+
+def test_names_of_heads(tiny_config, random_params, inputs) -> None:
+    def last(model_class: type, tied: bool = False) -> list[str]:
+        shapes = {
+            name: shape
+            for name, shape in model_class.shapes(tiny_config).items()
+            if not (tied and name.startswith("cls.predictions.decoder"))
+        }
+        return [t.name for t in minilm.trace(model_class(random_params(shapes), tiny_config), inputs)][-2:]
+
+    transform = "cls.predictions.transform.LayerNorm"
+    assert last(BertForMaskedLM) == [transform, "cls.predictions.decoder"]
+    assert last(BertForMaskedLM, tied=True) == [transform, "cls.predictions"]
+    assert last(BertForNextSentencePrediction) == ["bert.pooler.dense", "cls.seq_relationship"]
 
 
 def test_arrays_on_request(model, inputs) -> None:

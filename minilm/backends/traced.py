@@ -124,6 +124,7 @@ def _name(operation: str, weights: list[str], record: list[TracedOperation]) -> 
         return before.name if before.operation == operation else before.name.rpartition(".")[0]
     modules = [name.split(".")[:-1] for name in weights]
     path = [parts[0] for parts in itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*modules, strict=False))]
+    path = path or modules[-1]  # a weight tied to another module's, as a masked-LM decoder's: the bias is its own
     return ".".join(path[:-1] if operation == "linear_activation" else path)
 
 
