@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -58,6 +59,8 @@ class Plan:
         The numbers of texts between which cost must not grow.
     sgemm_seconds
         How long the machine's own rate is measured in each round.
+    pause
+        Seconds before every turn: the threads of the peer before may spin for a while.
     library
         Where the texts come from, if not Python's standard library.
     local_files_only
@@ -75,6 +78,7 @@ class Plan:
     singles: int = 40
     growth: tuple[int, ...] = (1_000, 10_000, 100_000)
     sgemm_seconds: float = 1.0
+    pause: float = 0.2
     library: Path | None = None
     local_files_only: bool = False
 
@@ -116,6 +120,22 @@ def benchmark(plan: Plan, say: Say = lambda message: None) -> Results:
 def summary(samples: Sequence[float]) -> dict[str, Any]:
     """Return the median beside the samples that it is of."""
     return {"median": statistics.median(samples), "samples": list(samples)}
+
+
+def throughput(workload: Results, seconds: list[float], first: list[float], sgemm: list[float]) -> Results:
+    """Return a peer's rates from its rounds, the first peer's, and the machine's own FLOP/s in the same rounds.
+
+    Ratios are taken within each round, where both saw the same machine, then their median.
+    """
+    median = statistics.median(seconds)
+    shares = [workload["flops"] / taken / rate for taken, rate in zip(seconds, sgemm, strict=True)]
+    return {
+        "seconds": summary(seconds),
+        "texts_per_second": workload["texts"] / median,
+        "tokens_per_second": workload["tokens"] / median,
+        "share_of_sgemm": statistics.median(shares),
+        "first_is_faster_by": statistics.median(taken / other for taken, other in zip(seconds, first, strict=True)),
+    }
 
 
 class _Bench:
@@ -187,6 +207,7 @@ class _Bench:
         """Give every peer its turn and return what each answers; who fails is left out from here on."""
         answers = {}
         for peer, worker in list(self.workers.items()):
+            time.sleep(self.plan.pause)
             with self.leaving_out(peer):
                 answers[peer] = worker.ask(*request)
         return answers
@@ -241,32 +262,22 @@ class _Bench:
 
     def throughput(self) -> None:
         """Texts in bulk, and beside them the machine's own rate in matrix products."""
-        rates: list[float] = []
         samples: dict[str, Samples] = {}
+        rates: Samples = defaultdict(list)
         for name, workload in self.workloads.items():
             texts = list(workload.texts)
             samples[name] = defaultdict(list)
             self.everybody("seconds", texts[:64])  # memory pools fill, what is lazy loads
             for _ in self.rounds(f"{name} texts"):
-                rates.append(self.blas.ask("sgemm", self.plan.threads, self.plan.sgemm_seconds))
+                rates[name].append(self.blas.ask("sgemm", self.plan.threads, self.plan.sgemm_seconds))
                 for peer, seconds in self.everybody("seconds", texts).items():
                     samples[name][peer].append(seconds)
-        self.results["sgemm"] = summary(rates)
+        self.results["sgemm"] = summary([rate for of_workload in rates.values() for rate in of_workload])
         for name, workload in self.results["workloads"].items():
             for peer in self.workers:
-                self.results["peers"][peer].setdefault("throughput", {})[name] = self._rates(
-                    samples[name][peer], samples[name][self.first], workload
+                self.results["peers"][peer].setdefault("throughput", {})[name] = throughput(
+                    workload, samples[name][peer], samples[name][self.first], rates[name]
                 )
-
-    def _rates(self, seconds: list[float], first: list[float], workload: Results) -> Results:
-        median = statistics.median(seconds)
-        return {
-            "seconds": summary(seconds),
-            "texts_per_second": workload["texts"] / median,
-            "tokens_per_second": workload["tokens"] / median,
-            "share_of_sgemm": workload["flops"] / median / self.results["sgemm"]["median"],
-            "first_is_faster_by": statistics.median(t / f for t, f in zip(seconds, first, strict=True)),
-        }
 
     def latency(self) -> None:
         """One text at a time: what an interactive search waits for."""
