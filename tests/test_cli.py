@@ -260,11 +260,21 @@ def test_a_failed_write_leaves_the_old_file(embed: list[Any], tmp_path: Path) ->
     assert os.listdir(tmp_path) == [file.name]
 
 
-def test_a_full_disk_behind_stdout_is_an_error(embed: list[Any]) -> None:
+@pytest.mark.parametrize("name", ["embed", "similarity"])  # one writes bytes, the other text
+def test_a_full_disk_behind_stdout_is_an_error(name: str, model_dir: Path) -> None:
     with open("/dev/full", "wb") as full:
-        process = start(*embed, "text", stdout=full)
+        process = start(name, "text", "--model", model_dir, stdout=full)
         _, err = process.communicate()
     assert (process.returncode, err) == (1, b"Error: No space left on device\n")
+
+
+def test_a_reader_that_is_gone_ends_it_quietly(model_dir: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = start("similarity", "text", "--model", model_dir, stdout=writer)
+    os.close(writer)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (BROKEN_PIPE, b"")
 
 
 def test_replacing_keeps_mode_and_link_and_writes_devices_directly(tmp_path: Path) -> None:
