@@ -424,7 +424,7 @@ def test_classify(checkpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     best = max(expected, key=expected.get)  # type: ignore[arg-type]
     line = run("classify", "the cat sat", "-k", 2, "--model", folder).stdout
     assert line.split()[:2] == [f"{expected[best]:.4f}", best] and line.endswith("  the cat sat\n")
-    assert "longer than 11 tokens" in run("classify", "cat " * 12, "--model", folder).stderr
+    assert "11 tokens and lost 3" in run("classify", "cat " * 12, "--model", folder).stderr
 
 
 # ---- parity, profile -------------------------------------------------------------------------------------------------

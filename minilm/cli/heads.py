@@ -131,7 +131,8 @@ def _classified(texts: Iterator[str], choice: ModelChoice) -> Iterator[tuple[lis
         return tokens
 
     def compute(pack: Pack) -> Any:
-        return model.backend.to_numpy(model.probabilities(model.forward_packed(pack)))
+        with model.backend.on_device():
+            return model.backend.to_numpy(model.probabilities(model.forward_packed(pack)))
 
     while chunk := list(itertools.islice(texts, CHUNK_TEXTS)):
         packs = in_packs(chunk, tokenize, compute, threads=threads)
