@@ -172,8 +172,17 @@ def in_packs(
             return
     with limit_threads(1), ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(threads) as workers:
         pending: deque[tuple[np.ndarray, Future]] = deque()
+        source = iter(small) if len(first) < window else packs(first, reader)
+        failure: Exception | None = None
         try:
-            for pack in small if len(first) < window else packs(first, reader):
+            while True:
+                try:
+                    pack = next(source)
+                except StopIteration:
+                    break
+                except Exception as error:  # a bad input: what was laid before it is still computed and handed over
+                    failure = error
+                    break
                 pending.append((pack.rows, workers.submit(compute_in_memory, compute, pack)))
                 if len(pending) > 2 * threads:
                     rows, future = pending.popleft()
@@ -184,3 +193,5 @@ def in_packs(
         finally:  # after Ctrl-C, an error, or a consumer that stopped: no further pack is started
             for _, future in pending:
                 future.cancel()
+        if failure is not None:
+            raise failure

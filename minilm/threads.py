@@ -41,12 +41,23 @@ _limits: list[int] = []  # one for each caller inside `limit_threads`; the small
 _before: list[tuple[Any, int]] = []  # the BLAS libraries and their numbers of threads while nobody was inside
 
 
+def _set_threads(library: Any, threads: int) -> None:
+    """Set it whichever thread asks: from 3.8 on, threadpoolctl heeds one thread alone and says nothing to the others.
+
+    That is there to keep threads from undoing each other's limits; here a lock and a count see to it.
+    """
+    let_anybody = getattr(library, "clear_controlling_thread", lambda force: None)
+    let_anybody(force=True)
+    library.set_num_threads(threads)
+    let_anybody(force=True)
+
+
 def _apply_limits() -> None:
     """Tell BLAS the smallest limit, or what it had before if there is none. A limit never raises a number."""
     if _limits and not _before:
         _before.extend((library, library.get_num_threads()) for library in _blas_libraries())
     for library, threads in _before:
-        library.set_num_threads(min([threads, *_limits]))
+        _set_threads(library, min([threads, *_limits]))
     if not _limits:
         _before.clear()
 

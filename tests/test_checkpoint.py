@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from minilm import parameters
 from minilm.config import BertConfig
 from minilm.loading.checkpoint import load_params
 from minilm.loading.hub import ModelFiles, find_files
-from minilm.loading.tensors import DTYPES, CheckpointError
+from minilm.loading.tensors import DTYPES, CheckpointError, map_file, release, view
 
 POOLER = frozenset({"pooler.dense.weight", "pooler.dense.bias"})
 DECODER = {"cls.predictions.decoder.weight": (37, 12), "cls.predictions.bias": (37,)}
@@ -297,3 +298,12 @@ def test_truncated(arrays, shapes, saved, tmp_path):
         path.write_bytes(whole[:size])
         with pytest.raises(CheckpointError, match=r"model\.safetensors is not a sound safetensors file"):
             load_params(files, shapes)
+
+
+def test_released_memory_is_read_again(model_dir: Path) -> None:
+    data = map_file(model_dir / "model.safetensors")
+    part = view(data, 8 * mmap.PAGESIZE + 40, "F32", 3 * mmap.PAGESIZE)
+    before = part.copy()
+    release(part)
+    release(before)  # an array of its own is left alone
+    np.testing.assert_array_equal(part, before)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional
+from ..loading.tensors import release
 from ..threads import run_together, team_size
 from . import numba_kernels as kernels
 from .operations import Operations
@@ -67,6 +68,7 @@ def place(params: Mapping[str, Any]) -> dict[str, Any]:
         panels = block[at : at + weight.size].reshape(out // WIDTH, depth, WIDTH)
         panels[...] = np.asarray(weight).reshape(out // WIDTH, WIDTH, depth).transpose(0, 2, 1)
         weight.panels = panels
+        release(weight)  # what is mapped is not read again, and need not count twice
         at += weight.size
     return placed
 

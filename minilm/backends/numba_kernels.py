@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .simd import ROWS, WIDTH, add_products, filled, prefetch, store
+from .simd import ROWS, WIDTH, add, add_products, filled, prefetch, store, zeros
 
 f32, i32 = np.float32, np.int32
 
@@ -21,6 +21,7 @@ _kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"
 # Inside `_exp` and `_erf` the order of operations is the point: nothing may be reordered there.
 _scalar = njit(inline="never", error_model="numpy", fastmath={"contract"})
 
+PART = 64
 AHEAD = 32 * WIDTH  # how far before its use a number is asked for: about the latency of memory
 SQRT_HALF = f32(np.sqrt(0.5))
 LOG2_E = f32(np.log2(np.e))
@@ -49,7 +50,6 @@ def _erf(x):
 @_scalar
 def _exp(x):
     """``exp(x) = 2ⁿ exp(r)`` with ``x = n ln 2 + r``, for x ≤ 0: a polynomial, and n set in the exponent bits."""
-    x = f32(-87.0) if x < f32(-87.0) else x  # exp(-87) is the smallest normal number
     n = i32(x * LOG2_E - f32(0.5))  # a cast truncates toward zero: this rounds to nearest
     r = x - f32(n) * LN_2_HIGH - f32(n) * LN_2_LOW
     p = f32(1.9875691500e-4) * r + f32(1.3981999507e-3)
@@ -58,7 +58,8 @@ def _exp(x):
     p = p * r + f32(1.6666665459e-1)
     p = p * r + f32(5.0000001201e-1)
     p = p * r * r + r + f32(1.0)
-    return p * i32((n + i32(127)) << i32(23)).view(f32)
+    y = p * i32((n + i32(127)) << i32(23)).view(f32)
+    return f32(0.0) if x < f32(-87.0) else y  # below, the result is no normal number
 
 
 @_kernel
@@ -146,7 +147,8 @@ def product(y, x, panels, bias, first, last):
     """``y = x Wᵀ + b``, for the panels ``first`` to ``last`` of W: `PackedMatrix` says what a panel is.
 
     A tile of y is summed in registers while a panel streams by, which lies in memory in the order in which it is read.
-    The last tile of rows starts early rather than end late: rows that two tiles share come out the same in both.
+    The sum is taken in parts of PART products, which rounds less than one long sum would. The last tile of rows starts
+    early rather than end late: rows that two tiles share come out the same in both.
     """
     rows, depth = x.shape
     columns = y.shape[1]
@@ -156,7 +158,10 @@ def product(y, x, panels, bias, first, last):
         for row in range(0, rows, ROWS):
             row = min(row, rows - ROWS)
             tile = filled(bias, p * WIDTH)
-            for k in range(depth):
-                prefetch(panel, k * WIDTH + AHEAD)
-                tile = add_products(tile, x, row * depth + k, depth, panel, k * WIDTH)
+            for start in range(0, depth, PART):
+                part = zeros()
+                for k in range(start, min(start + PART, depth)):
+                    prefetch(panel, k * WIDTH + AHEAD)
+                    part = add_products(part, x, row * depth + k, depth, panel, k * WIDTH)
+                tile = add(tile, part)
             store(y, row * columns + p * WIDTH, columns, tile)

@@ -43,6 +43,11 @@ class _TileModel(models.PrimitiveModel):
         super().__init__(manager, kind, ir.ArrayType(_VECTOR, 2 * ROWS))
 
 
+def zeros():
+    """Return a tile of zeros."""
+    return np.zeros((ROWS, WIDTH), np.float32)
+
+
 def filled(bias, at):
     """Return a tile whose every row is ``bias[at : at + WIDTH]``."""
     return np.tile(bias[at : at + WIDTH], (ROWS, 1))
@@ -51,6 +56,11 @@ def filled(bias, at):
 def add_products(tile, x, start, stride, w, at):
     """Return ``tile[r, c] + x[start + r * stride] * w[at + c]``, for every r and c."""
     return tile + np.outer(x[start : start + (ROWS - 1) * stride + 1 : stride], w[at : at + WIDTH])
+
+
+def add(tile, part):
+    """Return ``tile + part``."""
+    return tile + part
 
 
 def store(y, start, stride, tile):
@@ -80,6 +90,11 @@ def _read_everywhere(builder, address):
     undefined = ir.Constant(_VECTOR, ir.Undefined)
     first = builder.insert_element(undefined, builder.load(address), _I32(0))
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
+
+
+@intrinsic
+def _zeros(typing):
+    return _TILE(), lambda context, builder, signature, args: ir.Constant(ir.ArrayType(_VECTOR, 2 * ROWS), None)
 
 
 @intrinsic
@@ -116,6 +131,18 @@ def _add_products(typing, tile, x, start, stride, w, at):
 
 
 @intrinsic
+def _add(typing, tile, part):
+    def lower(context, builder, signature, args):
+        tile, part = args
+        for i in range(2 * ROWS):
+            total = builder.fadd(builder.extract_value(tile, i), builder.extract_value(part, i))
+            tile = builder.insert_value(tile, total, i)
+        return tile
+
+    return _TILE(_TILE, _TILE), lower
+
+
+@intrinsic
 def _store(typing, y, start, stride, tile):
     def lower(context, builder, signature, args):
         y_array, start, stride, tile = args
@@ -147,6 +174,8 @@ def _prefetch(typing, w, at):
     return types.void(w, types.intp), lower
 
 
+overload(zeros)(lambda: lambda: _zeros())
+overload(add)(lambda tile, part: lambda tile, part: _add(tile, part))
 overload(filled)(lambda bias, at: lambda bias, at: _filled(bias, at))
 overload(add_products)(
     lambda tile, x, start, stride, w, at: (

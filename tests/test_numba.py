@@ -1,0 +1,186 @@
+"""The compiled kernels: packed products, the numbers of plain Python, vector registers, NaN and infinity kept."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import njit
+
+from minilm import functional
+from minilm.backends import get_backend, numba_backend
+from minilm.backends import numba_kernels as kernels
+from minilm.backends.simd import LANES, ROWS, WIDTH
+from minilm.threads import limit_threads
+
+RNG = np.random.default_rng(5)
+HIDDEN, WIDE = WIDTH, 3 * WIDTH  # rows that fill panels, so that weights are packed
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def packed(weight: np.ndarray) -> Any:
+    return numba_backend.place({"dense": {"weight": weight}})["dense"]["weight"]
+
+
+def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
+    assert got.dtype == np.float32
+    assert got.shape == expected.shape
+    scale = np.abs(expected).max(axis=-1, keepdims=True)
+    assert (np.abs(got - expected) <= 2e-6 * scale).all(), np.max(np.abs(got - expected) / scale)
+
+
+@pytest.mark.parametrize("rows", [1, ROWS - 1, ROWS, ROWS + 1, 3 * ROWS - 1, numba_backend.CHUNK_ROWS + 1])
+@pytest.mark.parametrize("depth", [1, 13, HIDDEN])
+def test_packed_products_of_every_size(rows: int, depth: int) -> None:
+    x, weight, bias = normal(rows, depth), normal(WIDE, depth), normal(WIDE)
+    exact = x.astype(np.float64) @ weight.T.astype(np.float64)
+    assert_close(numba_backend.linear(x, packed(weight), bias), exact + bias)
+    assert_close(numba_backend.linear(x, packed(weight)), exact)
+    assert_close(numba_backend.linear(x[None], packed(weight)), exact[None])
+
+
+def test_packed_compositions() -> None:
+    x, residual = normal(2, 7, HIDDEN), normal(2, 7, WIDE)
+    weight, bias, norm_weight, norm_bias = normal(WIDE, HIDDEN), normal(WIDE), normal(WIDE), normal(WIDE)
+    double = [a.astype(np.float64) for a in (x, residual, weight, bias, norm_weight, norm_bias)]
+    for activation in functional.ACTIVATIONS:
+        expected = functional.linear_activation(double[0], double[2], double[3], activation)
+        assert_close(numba_backend.linear_activation(x, packed(weight), bias, activation), expected)
+    expected = functional.linear_add_layer_norm(*double, 1e-12)
+    got = numba_backend.linear_add_layer_norm(x, residual, packed(weight), bias, norm_weight, norm_bias, 1e-12)
+    assert_close(got, expected)
+
+
+def test_a_row_has_the_same_bits_in_every_batch() -> None:
+    x, weight, bias = normal(2 * ROWS + 3, HIDDEN), packed(normal(WIDE, HIDDEN)), normal(WIDE)
+    together = numba_backend.linear(x, weight, bias)
+    for i in range(len(x)):
+        np.testing.assert_array_equal(numba_backend.linear(x[i : i + 1], weight, bias)[0], together[i])
+
+
+def test_a_team_computes_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight, bias = normal(7, HIDDEN), packed(normal(WIDE, HIDDEN)), normal(WIDE)
+    alone = numba_backend.linear(x, weight, bias)
+    monkeypatch.setattr(numba_backend, "WORTH_A_TEAM", 1)
+    for size in (2, 3, 5):  # five members for three panels: no more than three are asked
+        monkeypatch.setattr(numba_backend, "team_size", lambda size=size: size)
+        np.testing.assert_array_equal(numba_backend.linear(x, weight, bias), alone)
+
+
+def test_a_packed_weight_still_is_the_matrix_of_the_checkpoint() -> None:
+    weight = normal(WIDE, 13)
+    weight.flags.writeable = False  # as a mapped file is
+    held = packed(weight)
+    np.testing.assert_array_equal(held, weight)
+    assert np.shares_memory(held, weight)
+    np.testing.assert_array_equal(held.panels[2, 5], weight[2 * WIDTH : 3 * WIDTH, 5])
+    assert held.panels.ctypes.data % 64 == 0
+    assert held[:WIDTH].panels is None  # a part of a matrix must not pass for the whole
+    assert (held + 1).panels is None
+    odd = packed(normal(WIDTH + 1, 13))
+    assert type(odd) is np.ndarray  # rows that fill no panel go to BLAS
+    tables = numba_backend.place({"word_embeddings": {"weight": weight}})
+    assert tables["word_embeddings"]["weight"] is weight  # a lookup table stays mapped
+
+
+def arguments(name: str) -> list[Any]:
+    """Tiny arguments for each kernel, of odd sizes."""
+    y, vectors = normal(ROWS + 2, 11), normal(4, 11)
+    eps = np.float32(1e-12)
+    return {
+        "gelu": [3 * y],
+        "layer_norm": [y, vectors[0], vectors[1], eps],
+        "add_layer_norm": [y, normal(*y.shape), vectors[0], vectors[1], eps],
+        "embed_layer_norm": [
+            y,
+            *(RNG.integers(0, rows, len(y)) for rows in (5, 2, 9)),
+            *(normal(rows, 11) for rows in (5, 2, 9)),
+            vectors[0],
+            vectors[1],
+            eps,
+        ],
+        "scale_mask_softmax": [y, np.float32(0.3), np.where(normal(2, 11) > 1, np.float32(-3e38), np.float32(0)), 4],
+        "product": [normal(ROWS + 2, 2 * WIDTH), normal(ROWS + 2, 5), normal(2, 5, WIDTH), normal(2 * WIDTH), 0, 2],
+    }[name]
+
+
+KERNELS = ["gelu", "layer_norm", "add_layer_norm", "embed_layer_norm", "scale_mask_softmax", "product"]
+
+
+def test_every_kernel_is_listed() -> None:
+    public = [name for name, value in vars(kernels).items() if hasattr(value, "py_func") and not name.startswith("_")]
+    assert public == KERNELS
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_kernel_as_plain_python_stays_within_its_arrays(name: str) -> None:
+    """Compiled code does not check bounds; NumPy does, and must come to the same numbers."""
+    compiled, plain = arguments(name), None
+    plain = [x.copy() if isinstance(x, np.ndarray) else x for x in compiled]
+    kernel = getattr(kernels, name)
+    kernel(*compiled)
+    kernel.py_func(*plain)
+    np.testing.assert_allclose(compiled[0], plain[0], rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_loops_use_vector_registers(name: str) -> None:
+    if platform.machine() not in ("x86_64", "AMD64") or LANES < 8:
+        pytest.skip("reads the assembly of x86-64 with AVX")
+    cached = getattr(kernels, name)
+    kernel = njit(**{k: v for k, v in cached.targetoptions.items() if k != "nopython"})(
+        cached.py_func
+    )  # compiled afresh: what comes from the cache has no assembly
+    kernel(*arguments(name))
+    lines = [line for assembly in kernel.inspect_asm().values() for line in assembly.splitlines()]
+    arithmetic = ("vmul", "vadd", "vsub", "vfm", "vfn", "vdiv", "vmax", "vpmax")
+    wide = [line for line in lines if line.strip().startswith(arithmetic) and ("%ymm" in line or "%zmm" in line)]
+    assert len(wide) >= 4, f"{name} has {len(wide)} wide instructions"
+    if name == "product":
+        register = "%zmm" if LANES == 16 else "%ymm"
+        assert sum("vfmadd" in line and register in line for line in wide) >= 2 * ROWS
+        spilled = [line for line in lines if register in line and "(%rsp)" in line]
+        assert not spilled, "the tile does not stay in registers"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_pass_as_in_the_reference(bad: float) -> None:
+    ops = get_backend("numba").operations
+    x = normal(5, HIDDEN)
+    x[2, 7] = bad
+    weight, bias, norm = normal(HIDDEN, HIDDEN), normal(HIDDEN), np.ones(HIDDEN, np.float32)
+    q = x.reshape(1, 5, HIDDEN)
+    with np.errstate(all="ignore"):
+        for name, args in {
+            "linear": (x, packed(weight), bias),
+            "linear_activation": (x, packed(weight), bias, "gelu"),
+            "linear_add_layer_norm": (x, x, packed(weight), bias, norm, norm, 1e-12),
+            "layer_norm": (x, norm, norm, 1e-12),
+        }.items():
+            expected, got = getattr(functional, name)(*args), getattr(ops, name)(*args)
+            np.testing.assert_array_equal(np.isfinite(got), np.isfinite(expected), err_msg=name)
+        expected, got = functional.attention(q, q, q, 2)[0], ops.attention(q, q, q, 2)[0]
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
+
+
+def test_softmax_of_a_masked_row_is_uniform_and_large_scores_do_not_overflow() -> None:
+    scores = np.array([[1e4, -1e4, 0, 3], [5, 6, 7, 8]], np.float32)
+    lowest = np.finfo(np.float32).min
+    kernels.scale_mask_softmax(scores, np.float32(1), np.array([[0] * 4, [lowest] * 4], np.float32), 1)
+    np.testing.assert_array_equal(scores, [[1, 0, 0, 0], [0.25] * 4])
+
+
+def test_kernels_are_compiled_without_the_interpreters_lock_and_kept_on_disk() -> None:
+    for name in KERNELS:
+        assert getattr(kernels, name).targetoptions["nogil"], name
+        assert getattr(kernels, name)._cache.cache_path, name
+
+
+def test_one_thread_when_held_to_one() -> None:
+    with limit_threads(1):
+        assert numba_backend.team_size() == 1
