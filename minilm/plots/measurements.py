@@ -72,7 +72,7 @@ def _part(name: str) -> str:
     return f"layer {pieces[pieces.index('layer') + 1]}" if "layer" in pieces else name.replace("_", " ")
 
 
-_SECTIONS = {  # title, what the bars measure, how a peer's numbers are read: {group: (length, what is written)}
+_SECTIONS = {  # title, what the bars measure
     "throughput": ("Texts in bulk: longer is better", "tokens per second"),
     "latency": ("One text of about 24 tokens: shorter is better", "milliseconds, median"),
     "start": ("A fresh process until its first vector: shorter is better", "seconds, median"),
@@ -97,29 +97,26 @@ def bench_chart(results: Mapping[str, Any], section: str | None = None, ax: Axes
         raise ValueError(f"section {section!r} was not measured; there is: {', '.join(measured) or 'no peer'}")
     bars = [list(_bars(peer, section, results)) for peer in peers]
     groups = [name for name, _, _ in bars[0]]
+    places = (np.arange(len(peers)) - (len(peers) - 1) / 2) * 0.8 / len(peers)  # of a group's bars, around its middle
     ax = axes_of(ax, 8, 1.4 + 0.28 * len(peers) * len(groups) + 0.2 * len(groups))
-    for i, (peer, row, colour, hatch) in enumerate(
-        zip(peers, bars, colours(len(peers)), itertools.cycle(HATCHES), strict=False)
-    ):
-        offset = (i - (len(peers) - 1) / 2) * 0.8 / len(peers)
+    styles = zip(places, colours(len(peers)), itertools.cycle(HATCHES), strict=False)
+    for peer, row, (place, colour, hatch) in zip(peers, bars, styles, strict=True):
         drawn = ax.barh(
-            [group + offset for group in range(len(groups))], [length for _, length, _ in row], 0.72 / len(peers),
+            [group + place for group in range(len(groups))], [length for _, length, _ in row], 0.72 / len(peers),
             color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=peer["label"],
         )  # fmt: skip
         ax.bar_label(drawn, [text for _, _, text in row], padding=4, fontsize=9)
-    title, unit = _SECTIONS[section]
-    ax.set_yticks(range(len(groups)), groups)
-    ax.set(title=title, xlabel=unit)
-    ax.invert_yaxis()
-    ax.margins(x=0.25)
-    ax.tick_params(axis="y", length=0)
-    without_frame(ax, "top", "right", "left")
-    if len(groups) == 1 and groups[0] == "":
-        ax.set_yticks(
-            [(i - (len(peers) - 1) / 2) * 0.8 / len(peers) for i in range(len(peers))], [p["label"] for p in peers]
-        )
+    if groups == [""]:
+        ax.set_yticks(places, [peer["label"] for peer in peers])
     else:
+        ax.set_yticks(range(len(groups)), groups)
         ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    ax.invert_yaxis()
+    ax.margins(x=0.25)  # with room for what is written at the bars' ends
+    ax.tick_params(axis="y", length=0)
+    title, unit = _SECTIONS[section]
+    ax.set(title=title, xlabel=unit)
+    without_frame(ax, "top", "right", "left")
     return ax
 
 
@@ -134,13 +131,11 @@ def _bars(peer: Mapping[str, Any], section: str, results: Mapping[str, Any]) -> 
     elif section == "memory":
         peak = peer["memory"]["peak"]  # None where the system does not tell
         yield "", (peak or 0) / 1e6, "unknown" if peak is None else f"{peak / 1e6:,.0f} MB"
+    elif section == "latency":
+        milliseconds = 1e3 * peer["latency"]["median"]
+        yield "", milliseconds, f"{milliseconds:.1f} ms"
     else:
-        seconds = peer[section]["median"]
-        yield (
-            ("", 1e3 * seconds, f"{1e3 * seconds:.1f} ms")
-            if section == "latency"
-            else ("", seconds, f"{seconds:.2f} s")
-        )
+        yield "", peer["start"]["median"], f"{peer['start']['median']:.2f} s"
 
 
 def padding_waste(token_counts: Any, batch_size: int = 32, ax: Axes | None = None) -> Axes:
