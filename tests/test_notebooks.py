@@ -124,6 +124,18 @@ def test_it_opens_with_a_question_and_closes_with_three_exercises(path):
     assert source(cells[-1]).count("<details>") == source(cells[-1]).count("</details>") == 3
 
 
+def test_there_are_ten_in_a_row():
+    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(1, 11))
+
+
+@each_notebook
+def test_it_links_to_notebooks_that_are_there(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "markdown")
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
 @each_notebook
 def test_it_is_committed_as_it_came_from_one_run(path):
     text = path.read_text(encoding="utf-8")
