@@ -54,7 +54,8 @@ def packed_attention(runs: Sequence[Run], num_heads: int, ops: Any) -> Attention
 
     def attend(query: Array, key: Array, value: Array) -> tuple[Array, None]:
         xp = array_namespace(query)
-        contexts = [ops.attention(run.of(query), run.of(key), run.of(value), num_heads)[0] for run in runs]
+        batches = [(run.of(query), run.of(key), run.of(value)) for run in runs]
+        contexts = [ops.attention(*batch, num_heads, need_probabilities=False)[0] for batch in batches]
         return xp.concat([xp.reshape(context, (-1, query.shape[1])) for context in contexts]), None
 
     return attend

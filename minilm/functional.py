@@ -175,12 +175,17 @@ def extended_attention_mask(attention_mask: Array, like: Array) -> Array:
 
 
 def attention(
-    query: Array, key: Array, value: Array, num_heads: int, extended_attention_mask: Array | None = None
-) -> tuple[Array, Array]:
+    query: Array,
+    key: Array,
+    value: Array,
+    num_heads: int,
+    extended_attention_mask: Array | None = None,
+    need_probabilities: bool = True,
+) -> tuple[Array, Array | None]:
     """``softmax(Q Kᵀ / √d + mask) V`` in every head (Vaswani et al. 2017, eq. 1 and section 3.2.2).
 
     Takes three [batch, tokens, hidden], returns the context [batch, tokens, hidden] and the probabilities
-    [batch, heads, queries, keys].
+    [batch, heads, queries, keys], or None for them where nobody needs them: an engine may then never store them.
     """
     xp = array_namespace(query, key, value)
     batch, tokens, hidden = query.shape
@@ -195,7 +200,7 @@ def attention(
         scores = scores + extended_attention_mask
     probabilities = softmax(scores)
     context = xp.permute_dims(probabilities @ value, (0, 2, 1, 3))  # [batch, tokens, heads, head_dim]
-    return xp.reshape(context, (batch, tokens, hidden)), probabilities
+    return xp.reshape(context, (batch, tokens, hidden)), probabilities if need_probabilities else None
 
 
 # ---- compositions ----------------------------------------------------------------------------------------------------

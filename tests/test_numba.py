@@ -56,6 +56,19 @@ def test_packed_compositions() -> None:
     assert_close(got, expected)
 
 
+@pytest.mark.parametrize("tokens", [1, ROWS - 1, ROWS, ROWS + 1, WIDTH, 2 * WIDTH + 5])
+@pytest.mark.parametrize("head_dim", [WIDTH, 2 * WIDTH, 5])
+def test_attention_with_and_without_probabilities(tokens: int, head_dim: int) -> None:
+    qkv = [normal(3, tokens, 2 * head_dim) for _ in range(3)]
+    expected = functional.attention(*(x.astype(np.float64) for x in qkv), 2)[0]
+    context, probabilities = numba_backend.attention(*qkv, 2, need_probabilities=False)
+    assert probabilities is None
+    assert_close(context, expected)
+    assert_close(numba_backend.attention(*qkv, 2)[0], expected)
+    alone = numba_backend.attention(*(x[1:2] for x in qkv), 2, need_probabilities=False)[0]
+    np.testing.assert_array_equal(alone[0], context[1])
+
+
 def test_a_row_has_the_same_bits_in_every_batch() -> None:
     x, weight, bias = normal(2 * ROWS + 3, HIDDEN), packed(normal(WIDE, HIDDEN)), normal(WIDE)
     together = numba_backend.linear(x, weight, bias)
@@ -105,11 +118,12 @@ def arguments(name: str) -> list[Any]:
             eps,
         ],
         "scale_mask_softmax": [y, np.float32(0.3), np.where(normal(2, 11) > 1, np.float32(-3e38), np.float32(0)), 4],
+        "attend": [normal(2 * (ROWS + 3), 2 * WIDTH) for _ in range(4)] + [ROWS + 3, 2],
         "product": [normal(ROWS + 2, 2 * WIDTH), normal(ROWS + 2, 5), normal(2, 5, WIDTH), normal(2 * WIDTH), 0, 2],
     }[name]
 
 
-KERNELS = ["gelu", "layer_norm", "add_layer_norm", "embed_layer_norm", "scale_mask_softmax", "product"]
+KERNELS = ["gelu", "layer_norm", "add_layer_norm", "embed_layer_norm", "scale_mask_softmax", "attend", "product"]
 
 
 def test_every_kernel_is_listed() -> None:
@@ -164,8 +178,10 @@ def test_nan_and_infinity_pass_as_in_the_reference(bad: float) -> None:
         }.items():
             expected, got = getattr(functional, name)(*args), getattr(ops, name)(*args)
             np.testing.assert_array_equal(np.isfinite(got), np.isfinite(expected), err_msg=name)
-        expected, got = functional.attention(q, q, q, 2)[0], ops.attention(q, q, q, 2)[0]
-        np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
+        q = np.concatenate([q, q], axis=1)
+        for needed in (True, False):
+            expected, got = functional.attention(q, q, q, 1)[0], ops.attention(q, q, q, 1, None, needed)[0]
+            np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
 
 
 def test_softmax_of_a_masked_row_is_uniform_and_large_scores_do_not_overflow() -> None:

@@ -63,7 +63,7 @@ def embeddings(input_ids, token_type_ids, position_ids, words, token_types, posi
     return y
 
 
-def attention(query, key, value, num_heads, extended_attention_mask=None):
+def attention(query, key, value, num_heads, extended_attention_mask=None, need_probabilities=True):
     """Twin of `minilm.functional.attention`: scale, mask and softmax in one pass."""
     batch, tokens, hidden = query.shape
     head_dim = hidden // num_heads
@@ -75,7 +75,7 @@ def attention(query, key, value, num_heads, extended_attention_mask=None):
     mask = None if extended_attention_mask is None else extended_attention_mask.reshape(batch, tokens)
     kernels.scale_mask_softmax(probabilities, mask, 1 / math.sqrt(head_dim))
     context = (probabilities @ heads(value)).transpose(0, 2, 1, 3)
-    return context.reshape(batch, tokens, hidden), probabilities
+    return context.reshape(batch, tokens, hidden), probabilities if need_probabilities else None
 
 
 OPERATIONS = Operations(

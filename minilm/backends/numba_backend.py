@@ -135,10 +135,19 @@ def embeddings(input_ids, token_type_ids, position_ids, words, token_types, posi
     return y
 
 
-def attention(query, key, value, num_heads, extended_attention_mask=None):
-    """Twin of `minilm.functional.attention`: heads are strided views; scale, mask and softmax one pass."""
+def attention(query, key, value, num_heads, extended_attention_mask=None, need_probabilities=True):
+    """Twin of `minilm.functional.attention`: scores stay in the cache, where nobody needs to see them.
+
+    Where somebody does, heads are strided views, BLAS makes the products, and scale, mask and softmax are one pass.
+    """
     batch, tokens, hidden = query.shape
     head_dim = hidden // num_heads
+    context = np.empty((batch, tokens, hidden), query.dtype)
+    if not need_probabilities and extended_attention_mask is None and tokens >= ROWS and head_dim % WIDTH == 0:
+        kernels.attend(
+            _rows(context), *(np.ascontiguousarray(_rows(x)) for x in (query, key, value)), tokens, num_heads
+        )
+        return context, None
 
     def heads(x):  # [batch, tokens, hidden] → [batch, heads, tokens, head_dim]
         return x.reshape(batch, tokens, num_heads, head_dim).transpose(0, 2, 1, 3)
@@ -146,9 +155,8 @@ def attention(query, key, value, num_heads, extended_attention_mask=None):
     probabilities = heads(query) @ heads(key).transpose(0, 1, 3, 2)  # [batch, heads, queries, keys]
     mask = _NO_MASK if extended_attention_mask is None else extended_attention_mask.reshape(batch, tokens)
     kernels.scale_mask_softmax(_rows(probabilities), np.float32(1 / math.sqrt(head_dim)), mask, num_heads * tokens)
-    context = np.empty((batch, tokens, hidden), query.dtype)
     np.matmul(probabilities, heads(value), out=heads(context))
-    return context, probabilities
+    return context, probabilities if need_probabilities else None
 
 
 OPERATIONS = Operations(

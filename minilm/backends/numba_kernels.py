@@ -112,13 +112,30 @@ def embed_layer_norm(y, ids, type_ids, position_ids, words, token_types, positio
 
 
 @_kernel
-def scale_mask_softmax(scores, scale, mask, rows_per_mask):
-    """``softmax(scale · scores + mask)``: row ``i`` takes ``mask[i // rows_per_mask]``, or none if mask is empty.
+def _softmax_row(row):
+    """``exp(x - max) / Σ exp(x - max)`` of one row.
 
     The largest score is found on the bits: with the lower 31 flipped in negative numbers, floats order as integers do,
     and a maximum of integers vectorizes without assuming that there is no NaN.
     """
     low_bits = i32(0x7FFFFFFF)
+    bits = row.view(i32)
+    largest = i32(-0x80000000)
+    for j in range(row.shape[0]):
+        largest = max(largest, i32(bits[j] ^ ((bits[j] >> i32(31)) & low_bits)))
+    maximum = i32(largest ^ ((largest >> i32(31)) & low_bits)).view(f32)
+    total = f32(0.0)
+    for j in range(row.shape[0]):
+        row[j] = _exp(row[j] - maximum)
+        total += row[j]
+    inverse = f32(1.0) / total
+    for j in range(row.shape[0]):
+        row[j] *= inverse
+
+
+@_kernel
+def scale_mask_softmax(scores, scale, mask, rows_per_mask):
+    """``softmax(scale · scores + mask)``: row ``i`` takes ``mask[i // rows_per_mask]``, or none if mask is empty."""
     for i in range(scores.shape[0]):
         row = scores[i]
         if mask.shape[0] > 0:
@@ -128,18 +145,50 @@ def scale_mask_softmax(scores, scale, mask, rows_per_mask):
         else:
             for j in range(row.shape[0]):
                 row[j] = row[j] * scale
-        bits = row.view(i32)
-        largest = i32(-0x80000000)
-        for j in range(row.shape[0]):
-            largest = max(largest, i32(bits[j] ^ ((bits[j] >> i32(31)) & low_bits)))
-        maximum = i32(largest ^ ((largest >> i32(31)) & low_bits)).view(f32)
-        total = f32(0.0)
-        for j in range(row.shape[0]):
-            row[j] = _exp(row[j] - maximum)
-            total += row[j]
-        inverse = f32(1.0) / total
-        for j in range(row.shape[0]):
-            row[j] *= inverse
+        _softmax_row(row)
+
+
+@_kernel
+def attend(context, query, key, value, tokens, num_heads):
+    """``softmax(Q Kᵀ / √d) V`` of texts of ``tokens`` rows each, a head and ROWS queries at a time.
+
+    Rows of scores are filled up to whole vectors with -∞, which softmax makes 0. The last queries start early, as in
+    `product`.
+    """
+    rows, hidden = query.shape
+    head_dim = hidden // num_heads
+    scale = f32(1.0) / np.sqrt(f32(head_dim))
+    filled_up = (tokens + WIDTH - 1) // WIDTH * WIDTH
+    keys = np.zeros(head_dim * filled_up, f32)  # Kᵀ / √d, [head_dim, filled_up]
+    scores = np.empty((ROWS, filled_up), f32)
+    flat_scores, flat_query, flat_value, flat_context = (
+        scores.reshape(-1),
+        query.reshape(-1),
+        value.reshape(-1),
+        context.reshape(-1),
+    )
+    for first in range(0, rows, tokens):
+        for column in range(0, hidden, head_dim):
+            for j in range(tokens):
+                for d in range(head_dim):
+                    keys[d * filled_up + j] = key[first + j, column + d] * scale
+            for i in range(0, tokens, ROWS):
+                at = (first + min(i, tokens - ROWS)) * hidden + column
+                for p in range(0, filled_up, WIDTH):
+                    tile = zeros()
+                    for d in range(head_dim):
+                        tile = add_products(tile, flat_query, at + d, hidden, keys, d * filled_up + p)
+                    store(flat_scores, p, filled_up, tile)
+                for r in range(ROWS):
+                    scores[r, tokens:] = f32(-np.inf)
+                    _softmax_row(scores[r])
+                for c in range(0, head_dim, WIDTH):
+                    tile = zeros()
+                    for j in range(tokens):
+                        tile = add_products(
+                            tile, flat_scores, j, filled_up, flat_value, (first + j) * hidden + column + c
+                        )
+                    store(flat_context, at + c, hidden, tile)
 
 
 @_kernel
