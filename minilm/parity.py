@@ -318,7 +318,7 @@ def save_intermediates(
     """
     model, encoded = _load(name_or_path, texts, dtype=dtype, **settings)
     with open(file, "wb") as stream:
-        np.savez(stream, allow_pickle=False, **encoded, **intermediates(model, encoded))
+        np.savez(stream, **encoded, **intermediates(model, encoded))
 
 
 def read_intermediates(
