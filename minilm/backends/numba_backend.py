@@ -143,7 +143,7 @@ def attention(query, key, value, num_heads, extended_attention_mask=None, need_p
     batch, tokens, hidden = query.shape
     head_dim = hidden // num_heads
     context = np.empty((batch, tokens, hidden), query.dtype)
-    if not need_probabilities and extended_attention_mask is None and tokens >= ROWS and head_dim % WIDTH == 0:
+    if not need_probabilities and extended_attention_mask is None and min(tokens, head_dim) >= ROWS:
         kernels.attend(
             _rows(context), *(np.ascontiguousarray(_rows(x)) for x in (query, key, value)), tokens, num_heads
         )

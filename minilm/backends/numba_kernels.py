@@ -21,7 +21,7 @@ _kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"
 # Inside `_exp` and `_erf` the order of operations is the point: nothing may be reordered there.
 _scalar = njit(inline="never", error_model="numpy", fastmath={"contract"})
 
-PART = 64
+PART = 192
 AHEAD = 32 * WIDTH  # how far before its use a number is asked for: about the latency of memory
 SQRT_HALF = f32(np.sqrt(0.5))
 LOG2_E = f32(np.log2(np.e))
@@ -112,30 +112,13 @@ def embed_layer_norm(y, ids, type_ids, position_ids, words, token_types, positio
 
 
 @_kernel
-def _softmax_row(row):
-    """``exp(x - max) / Σ exp(x - max)`` of one row.
+def scale_mask_softmax(scores, scale, mask, rows_per_mask):
+    """``softmax(scale · scores + mask)``: row ``i`` takes ``mask[i // rows_per_mask]``, or none if mask is empty.
 
     The largest score is found on the bits: with the lower 31 flipped in negative numbers, floats order as integers do,
     and a maximum of integers vectorizes without assuming that there is no NaN.
     """
     low_bits = i32(0x7FFFFFFF)
-    bits = row.view(i32)
-    largest = i32(-0x80000000)
-    for j in range(row.shape[0]):
-        largest = max(largest, i32(bits[j] ^ ((bits[j] >> i32(31)) & low_bits)))
-    maximum = i32(largest ^ ((largest >> i32(31)) & low_bits)).view(f32)
-    total = f32(0.0)
-    for j in range(row.shape[0]):
-        row[j] = _exp(row[j] - maximum)
-        total += row[j]
-    inverse = f32(1.0) / total
-    for j in range(row.shape[0]):
-        row[j] *= inverse
-
-
-@_kernel
-def scale_mask_softmax(scores, scale, mask, rows_per_mask):
-    """``softmax(scale · scores + mask)``: row ``i`` takes ``mask[i // rows_per_mask]``, or none if mask is empty."""
     for i in range(scores.shape[0]):
         row = scores[i]
         if mask.shape[0] > 0:
@@ -145,50 +128,75 @@ def scale_mask_softmax(scores, scale, mask, rows_per_mask):
         else:
             for j in range(row.shape[0]):
                 row[j] = row[j] * scale
-        _softmax_row(row)
+        bits = row.view(i32)
+        largest = i32(-0x80000000)
+        for j in range(row.shape[0]):
+            largest = max(largest, i32(bits[j] ^ ((bits[j] >> i32(31)) & low_bits)))
+        maximum = i32(largest ^ ((largest >> i32(31)) & low_bits)).view(f32)
+        total = f32(0.0)
+        for j in range(row.shape[0]):
+            row[j] = _exp(row[j] - maximum)
+            total += row[j]
+        inverse = f32(1.0) / total
+        for j in range(row.shape[0]):
+            row[j] *= inverse
+
+
+@_kernel
+def _exponentials(scores, maximum, total):
+    """``exp(x - max)`` down every column, and the columns' sums into ``total``: softmax but for the division."""
+    maximum[:] = f32(-np.inf)
+    total[:] = f32(0.0)
+    for j in range(scores.shape[0]):
+        for i in range(WIDTH):
+            maximum[i] = scores[j, i] if scores[j, i] > maximum[i] else maximum[i]
+    for j in range(scores.shape[0]):
+        for i in range(WIDTH):
+            scores[j, i] = _exp(scores[j, i] - maximum[i])
+            total[i] += scores[j, i]
 
 
 @_kernel
 def attend(context, query, key, value, tokens, num_heads):
-    """``softmax(Q Kᵀ / √d) V`` of texts of ``tokens`` rows each, a head and ROWS queries at a time.
+    """``softmax(Q Kᵀ / √d) V`` of texts of ``tokens`` rows each, in every head, for WIDTH queries at a time.
 
-    Rows of scores are filled up to whole vectors with -∞, which softmax makes 0. The last queries start early, as in
-    `product`.
+    A query is a lane of the vectors, so softmax runs down the keys with no sum across a register. Lanes beyond the last
+    query hold zeros and are not written; the last keys start early, as the last rows in `product`.
     """
     rows, hidden = query.shape
     head_dim = hidden // num_heads
     scale = f32(1.0) / np.sqrt(f32(head_dim))
-    filled_up = (tokens + WIDTH - 1) // WIDTH * WIDTH
-    keys = np.zeros(head_dim * filled_up, f32)  # Kᵀ / √d, [head_dim, filled_up]
-    scores = np.empty((ROWS, filled_up), f32)
-    flat_scores, flat_query, flat_value, flat_context = (
-        scores.reshape(-1),
-        query.reshape(-1),
-        value.reshape(-1),
-        context.reshape(-1),
-    )
+    flat_key, flat_value = key.reshape(-1), value.reshape(-1)
+    queries = np.empty((head_dim, WIDTH), f32)  # Qᵀ / √d
+    scores = np.empty((tokens, WIDTH), f32)
+    contexts = np.empty((head_dim, WIDTH), f32)
+    flat_queries, flat_scores, flat_contexts = queries.reshape(-1), scores.reshape(-1), contexts.reshape(-1)
+    maximum, total = np.empty(WIDTH, f32), np.empty(WIDTH, f32)
     for first in range(0, rows, tokens):
         for column in range(0, hidden, head_dim):
-            for j in range(tokens):
-                for d in range(head_dim):
-                    keys[d * filled_up + j] = key[first + j, column + d] * scale
-            for i in range(0, tokens, ROWS):
-                at = (first + min(i, tokens - ROWS)) * hidden + column
-                for p in range(0, filled_up, WIDTH):
+            origin = first * hidden + column  # of this text's and head's part, in a flat array
+            for start in range(0, tokens, WIDTH):
+                lanes = min(WIDTH, tokens - start)
+                queries[:] = f32(0.0)
+                for i in range(lanes):
+                    for d in range(head_dim):
+                        queries[d, i] = query[first + start + i, column + d] * scale
+                for j in range(0, tokens, ROWS):
+                    j = min(j, tokens - ROWS)
                     tile = zeros()
                     for d in range(head_dim):
-                        tile = add_products(tile, flat_query, at + d, hidden, keys, d * filled_up + p)
-                    store(flat_scores, p, filled_up, tile)
-                for r in range(ROWS):
-                    scores[r, tokens:] = f32(-np.inf)
-                    _softmax_row(scores[r])
-                for c in range(0, head_dim, WIDTH):
+                        tile = add_products(tile, flat_key, origin + j * hidden + d, hidden, flat_queries, d * WIDTH)
+                    store(flat_scores, j * WIDTH, WIDTH, tile)
+                _exponentials(scores, maximum, total)
+                for c in range(0, head_dim, ROWS):
+                    c = min(c, head_dim - ROWS)
                     tile = zeros()
                     for j in range(tokens):
-                        tile = add_products(
-                            tile, flat_scores, j, filled_up, flat_value, (first + j) * hidden + column + c
-                        )
-                    store(flat_context, at + c, hidden, tile)
+                        tile = add_products(tile, flat_value, origin + j * hidden + c, 1, flat_scores, j * WIDTH)
+                    store(flat_contexts, c * WIDTH, WIDTH, tile)
+                for i in range(lanes):
+                    for c in range(head_dim):
+                        context[first + start + i, column + c] = contexts[c, i] / total[i]
 
 
 @_kernel
