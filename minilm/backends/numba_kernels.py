@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .simd import ROWS, WIDTH, add, add_products, filled, prefetch, store, zeros
+from .simd import ROWS, WIDTH, add, add_products, filled, largest, prefetch, store, zeros
 
 f32, i32 = np.float32, np.int32
 
@@ -143,17 +143,24 @@ def scale_mask_softmax(scores, scale, mask, rows_per_mask):
 
 
 @_kernel
-def _exponentials(scores, maximum, total):
-    """``exp(x - max)`` down every column, and the columns' sums into ``total``: softmax but for the division."""
-    maximum[:] = f32(-np.inf)
-    total[:] = f32(0.0)
-    for j in range(scores.shape[0]):
+def _exponentials(scores, peaks, inverse):
+    """``exp(x - max)`` down every column, and one over the columns' sums into ``inverse``: softmax in two factors.
+
+    The largest of each column is among its ``peaks`` [ROWS, WIDTH], and comes to stand in the first row of them.
+    """
+    maximum = peaks[0]
+    for r in range(1, ROWS):
+        row = peaks[r]
         for i in range(WIDTH):
-            maximum[i] = scores[j, i] if scores[j, i] > maximum[i] else maximum[i]
+            maximum[i] = row[i] if row[i] > maximum[i] else maximum[i]
+    inverse[:] = f32(0.0)
     for j in range(scores.shape[0]):
+        row = scores[j]
         for i in range(WIDTH):
-            scores[j, i] = _exp(scores[j, i] - maximum[i])
-            total[i] += scores[j, i]
+            row[i] = _exp(row[i] - maximum[i])
+            inverse[i] += row[i]
+    for i in range(WIDTH):
+        inverse[i] = f32(1.0) / inverse[i]
 
 
 @_kernel
@@ -171,7 +178,8 @@ def attend(context, query, key, value, tokens, num_heads):
     scores = np.empty((tokens, WIDTH), f32)
     contexts = np.empty((head_dim, WIDTH), f32)
     flat_queries, flat_scores, flat_contexts = queries.reshape(-1), scores.reshape(-1), contexts.reshape(-1)
-    maximum, total = np.empty(WIDTH, f32), np.empty(WIDTH, f32)
+    peaks, inverse = np.empty((ROWS, WIDTH), f32), np.empty(WIDTH, f32)
+    flat_peaks, lowest = peaks.reshape(-1), np.full(WIDTH, f32(-np.inf))
     for first in range(0, rows, tokens):
         for column in range(0, hidden, head_dim):
             origin = first * hidden + column  # of this text's and head's part, in a flat array
@@ -181,13 +189,16 @@ def attend(context, query, key, value, tokens, num_heads):
                 for i in range(lanes):
                     for d in range(head_dim):
                         queries[d, i] = query[first + start + i, column + d] * scale
+                peak = filled(lowest, 0)
                 for j in range(0, tokens, ROWS):
                     j = min(j, tokens - ROWS)
                     tile = zeros()
                     for d in range(head_dim):
                         tile = add_products(tile, flat_key, origin + j * hidden + d, hidden, flat_queries, d * WIDTH)
+                    peak = largest(peak, tile)
                     store(flat_scores, j * WIDTH, WIDTH, tile)
-                _exponentials(scores, maximum, total)
+                store(flat_peaks, 0, WIDTH, peak)
+                _exponentials(scores, peaks, inverse)
                 for c in range(0, head_dim, ROWS):
                     c = min(c, head_dim - ROWS)
                     tile = zeros()
@@ -196,7 +207,7 @@ def attend(context, query, key, value, tokens, num_heads):
                     store(flat_contexts, c * WIDTH, WIDTH, tile)
                 for i in range(lanes):
                     for c in range(head_dim):
-                        context[first + start + i, column + c] = contexts[c, i] / total[i]
+                        context[first + start + i, column + c] = contexts[c, i] * inverse[i]
 
 
 @_kernel

@@ -63,6 +63,11 @@ def add(tile, part):
     return tile + part
 
 
+def largest(tile, other):
+    """Return the larger number of each pair; where one is NaN, that of ``other``."""
+    return np.where(tile > other, tile, other)
+
+
 def store(y, start, stride, tile):
     """Set ``y[start + r * stride + c]`` to ``tile[r, c]``, for every r and c."""
     for r in range(ROWS):
@@ -130,16 +135,27 @@ def _add_products(typing, tile, x, start, stride, w, at):
     return _TILE(_TILE, x, types.intp, types.intp, w, types.intp), lower
 
 
-@intrinsic
-def _add(typing, tile, part):
+def _vector_by_vector(combine):
+    """The lowering of an operation that takes two tiles and combines their vectors in pairs."""
+
     def lower(context, builder, signature, args):
-        tile, part = args
+        tile, other = args
         for i in range(2 * ROWS):
-            total = builder.fadd(builder.extract_value(tile, i), builder.extract_value(part, i))
-            tile = builder.insert_value(tile, total, i)
+            vector = combine(builder, builder.extract_value(tile, i), builder.extract_value(other, i))
+            tile = builder.insert_value(tile, vector, i)
         return tile
 
     return _TILE(_TILE, _TILE), lower
+
+
+@intrinsic
+def _add(typing, tile, part):
+    return _vector_by_vector(lambda builder, a, b: builder.fadd(a, b))
+
+
+@intrinsic
+def _largest(typing, tile, other):
+    return _vector_by_vector(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
 
 
 @intrinsic
@@ -176,6 +192,7 @@ def _prefetch(typing, w, at):
 
 overload(zeros)(lambda: lambda: _zeros())
 overload(add)(lambda tile, part: lambda tile, part: _add(tile, part))
+overload(largest)(lambda tile, other: lambda tile, other: _largest(tile, other))
 overload(filled)(lambda bias, at: lambda bias, at: _filled(bias, at))
 overload(add_products)(
     lambda tile, x, start, stride, w, at: (
