@@ -317,8 +317,9 @@ def save_intermediates(
         ``"float64"``, the arbiter, or ``"float32"``.
     """
     model, encoded = _load(name_or_path, texts, dtype=dtype, **settings)
+    values: dict[str, Any] = {**encoded, **intermediates(model, encoded)}
     with open(file, "wb") as stream:
-        np.savez(stream, **encoded, **intermediates(model, encoded))
+        np.savez(stream, **values)
 
 
 def read_intermediates(
