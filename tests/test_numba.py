@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -195,6 +197,28 @@ def test_kernels_are_compiled_without_the_interpreters_lock_and_kept_on_disk() -
     for name in KERNELS:
         assert getattr(kernels, name).targetoptions["nogil"], name
         assert getattr(kernels, name)._cache.cache_path, name
+
+
+def test_kernels_work_where_nothing_can_be_kept_on_disk() -> None:
+    program = """
+import numba
+import numpy as np
+
+njit = numba.njit
+
+def without_a_place(*args, cache=False, **options):  # as on a read-only file system, without a home
+    def refuse(function):
+        raise RuntimeError("cannot cache function: no locator available")
+    return refuse if cache else njit(*args, **options)
+
+numba.njit = without_a_place
+from minilm.backends import numba_kernels
+y = np.ones((1, 3), np.float32)
+numba_kernels.gelu(y)
+print(np.round(y[0, 0], 6))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "0.841345\n"
 
 
 def test_one_thread_when_held_to_one() -> None:

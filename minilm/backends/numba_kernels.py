@@ -17,7 +17,16 @@ from .simd import ROWS, WIDTH, add, add_products, filled, largest, prefetch, sto
 
 f32, i32 = np.float32, np.int32
 
-_kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
+
+def _kernel(function):
+    """Compile at the first call, to machine code that needs no interpreter, and keep it on disk if there is a place."""
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # neither this folder nor the user's can be written: every process compiles for itself
+        return njit(**options)(function)
+
+
 # Inside `_exp` and `_normal_cdf` the order of operations is the point: nothing may be reordered there.
 _scalar = njit(inline="never", error_model="numpy", fastmath={"contract"})
 
