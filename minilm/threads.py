@@ -93,7 +93,7 @@ def _team() -> ThreadPoolExecutor:
 
 def run_together(tasks: Sequence[Callable[[], None]]) -> None:
     """Run all tasks, the first in this thread and the others beside it; return when all are done."""
-    futures = [_team().submit(task) for task in tasks[1:]]
+    futures = [_team().submit(task) for task in tasks[1:]]  # none for a single task
     try:
         tasks[0]()
     finally:

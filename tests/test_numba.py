@@ -36,7 +36,9 @@ def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
     assert (np.abs(got - expected) <= 2e-6 * scale).all(), np.max(np.abs(got - expected) / scale)
 
 
-@pytest.mark.parametrize("rows", [1, ROWS - 1, ROWS, ROWS + 1, 3 * ROWS - 1, numba_backend.CHUNK_ROWS + 1])
+@pytest.mark.parametrize(
+    "rows", [1, ROWS - 1, ROWS, ROWS + 1, 3 * ROWS - 1, kernels.CHUNK, kernels.CHUNK + 1, 2 * kernels.CHUNK - 1]
+)
 @pytest.mark.parametrize("depth", [1, 13, HIDDEN])
 def test_packed_products_of_every_size(rows: int, depth: int) -> None:
     x, weight, bias = normal(rows, depth), normal(WIDE, depth), normal(WIDE)

@@ -22,7 +22,6 @@ from . import numba_kernels as kernels
 from .operations import Operations
 from .simd import ROWS, WIDTH
 
-CHUNK_ROWS = 256  # rows of x that are multiplied by all panels before the next: they and a panel fit into the L2 cache
 WORTH_A_TEAM = 4_000_000  # multiply-adds; below, waking another thread takes longer than it saves
 
 _NO_MASK = np.empty((0, 0), np.float32)
@@ -92,15 +91,10 @@ def linear(x, weight, bias=None):
         rows = np.concatenate([rows, np.zeros((ROWS - count, rows.shape[1]), rows.dtype)])
     y = np.empty((len(rows), out), rows.dtype)
     bias = np.zeros(out, rows.dtype) if bias is None else bias
-    chunks = -(-len(rows) // CHUNK_ROWS)
-    ends = [len(rows) * i // chunks for i in range(chunks + 1)]
-
-    def share(first: int, last: int) -> None:
-        for start, stop in itertools.pairwise(ends):
-            kernels.product(y[start:stop], rows[start:stop], panels, bias, first, last)
-
     members = min(team_size(), len(panels)) if rows.size * out >= WORTH_A_TEAM else 1
-    run_together([partial(share, len(panels) * i // members, len(panels) * (i + 1) // members) for i in range(members)])
+    ends = [len(panels) * i // members for i in range(members + 1)]
+    shares = itertools.pairwise(ends)
+    run_together([partial(kernels.product, y, rows, panels, bias, first, last) for first, last in shares])
     return y[:count].reshape(*x.shape[:-1], out)
 
 
