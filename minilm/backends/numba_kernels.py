@@ -1,6 +1,6 @@
 """The hot loops, compiled by Numba: each is one pass over memory, with its formula above it.
 
-Every kernel takes C-contiguous float32 arrays and works in place on the first. Compiled code does not check bounds:
+Every kernel takes C-contiguous float32 arrays and writes into the first. Compiled code does not check bounds:
 whatever indexes a table is checked before it comes here.
 
 Flags are chosen one by one. Products may be contracted and sums reordered, which vector registers need; nothing is
