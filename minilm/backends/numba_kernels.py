@@ -32,7 +32,7 @@ _scalar = njit(inline="never", error_model="numpy", fastmath={"contract"})
 
 PART = 192  # products that are summed before they join the rest
 CHUNK = 42 * ROWS  # rows of x that meet all panels before the next rows do: as many as fit into a core's L2 cache
-AHEAD = 32 * WIDTH  # how far before its use a number is asked for: about the latency of memory
+AHEAD = 16 * WIDTH  # how far before its use a number is asked for
 LOG2_E = f32(np.log2(np.e))
 LN_2_HIGH, LN_2_LOW = f32(0.693359375), f32(-2.12194440e-4)  # ln 2 in two parts, the first exact in few bits
 
