@@ -20,7 +20,7 @@ from .bert import Run
 from .threads import limit_threads
 
 WINDOW_TEXTS = 8192  # texts that are tokenized and sorted together: enough for packs of nearly equal lengths
-PACK_TOKENS = 384  # the budget of one pack: what its layers hold fits into a core's L2 cache
+PACK_TOKENS = 384  # the budget of one pack: enough to hide what Python does, little enough for a core's caches
 
 
 class Tokens(NamedTuple):
