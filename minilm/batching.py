@@ -2,7 +2,7 @@
 
 A *pack* is a few texts laid end to end, `[total_tokens]` ids, up to a budget of tokens. So memory follows the budget
 and not the longest text, and no multiply is spent on padding. Packs are independent of each other: one Python thread
-per core works on packs of its own, with BLAS held to one thread, which beats threads inside every small product.
+per core works on packs of its own, every product held to one thread, which beats threads inside small products.
 """
 
 from __future__ import annotations
@@ -114,6 +114,36 @@ def compute_in_memory(compute: Callable[[Pack], Sequence[Any]], pack: Pack) -> S
     return results
 
 
+def _side_by_side(
+    packs: Iterator[Pack], compute: Callable[[Pack], Sequence[Any]], threads: int
+) -> Iterator[tuple[np.ndarray, Sequence[Any]]]:
+    """Compute packs in threads of their own, some ahead of the one that is yielded, each product on one thread."""
+    pending: deque[tuple[np.ndarray, Future]] = deque()
+    failure: Exception | None = None
+    with limit_threads(1), ThreadPoolExecutor(threads) as workers:
+        try:
+            while True:
+                try:
+                    pack = next(packs)
+                except StopIteration:
+                    break
+                except Exception as error:  # a bad input: what was laid before it is still computed and handed over
+                    failure = error
+                    break
+                pending.append((pack.rows, workers.submit(compute_in_memory, compute, pack)))
+                if len(pending) > 2 * threads:
+                    rows, future = pending.popleft()
+                    yield rows, future.result()
+            while pending:
+                rows, future = pending.popleft()
+                yield rows, future.result()
+        finally:  # after Ctrl-C, an error, or a consumer that stopped: no further pack is started
+            for _, future in pending:
+                future.cancel()
+    if failure is not None:
+        raise failure
+
+
 def in_packs(
     inputs: Iterable[Any],
     tokenize: Callable[[list[Any]], list[Tokens]],
@@ -170,28 +200,5 @@ def in_packs(
                     results = compute_in_memory(compute, pack)
                 yield pack.rows, results
             return
-    with limit_threads(1), ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(threads) as workers:
-        pending: deque[tuple[np.ndarray, Future]] = deque()
-        source = iter(small) if len(first) < window else packs(first, reader)
-        failure: Exception | None = None
-        try:
-            while True:
-                try:
-                    pack = next(source)
-                except StopIteration:
-                    break
-                except Exception as error:  # a bad input: what was laid before it is still computed and handed over
-                    failure = error
-                    break
-                pending.append((pack.rows, workers.submit(compute_in_memory, compute, pack)))
-                if len(pending) > 2 * threads:
-                    rows, future = pending.popleft()
-                    yield rows, future.result()
-            while pending:
-                rows, future = pending.popleft()
-                yield rows, future.result()
-        finally:  # after Ctrl-C, an error, or a consumer that stopped: no further pack is started
-            for _, future in pending:
-                future.cancel()
-        if failure is not None:
-            raise failure
+    with ThreadPoolExecutor(1) as reader:
+        yield from _side_by_side(iter(small) if len(first) < window else packs(first, reader), compute, threads)
