@@ -250,12 +250,10 @@ def test_every_state_of_the_real_model_in_float32(engine: str, real_states: Any,
         assert_close(ours[kept], theirs.numpy()[kept], 1e-5)
     assert_close(output.pooler_output, single.pooler_output, 1e-5)
 
-    # Large scores leave PyTorch's own probabilities about 1.5e-6 from the truth, so that is the measure here.
-    def error(attentions: Any) -> float:
-        pairs = zip(attentions, double.attentions, strict=True)
-        return max(float(np.max(np.abs(np.asarray(one) - truth.numpy()))) for one, truth in pairs)
-
-    assert error(output.attentions) <= 1.5 * error(single.attentions)
+    # Scores go up to some 30, where float32 has steps of 2e-6, and an error in a score is one in its probability.
+    # PyTorch's own are 1.2e-6 from the truth on one processor, 2.5e-6 on another, so these can't be held to 1e-6.
+    for ours, truth in zip(output.attentions, double.attentions, strict=True):
+        assert np.max(np.abs(ours - truth.numpy())) <= 4e-6
 
 
 @pytest.fixture(scope="module")
