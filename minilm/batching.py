@@ -71,16 +71,16 @@ def split_into_packs(texts: Sequence[Tokens], first_row: int, max_tokens: int, m
 
     A text longer than the budget is a pack of its own.
     """
-    order = np.argsort([-len(text.input_ids) for text in texts], kind="stable")
+    lengths = [len(text.input_ids) for text in texts]
+    order = sorted(range(len(texts)), key=lengths.__getitem__, reverse=True)
     chosen: list[int] = []
     total = 0
     for i in order:
-        length = len(texts[i].input_ids)
-        if chosen and (total + length > max_tokens or len(chosen) == max_texts):
+        if chosen and (total + lengths[i] > max_tokens or len(chosen) == max_texts):
             yield make_pack([first_row + j for j in chosen], [texts[j] for j in chosen])
             chosen, total = [], 0
-        chosen.append(int(i))
-        total += length
+        chosen.append(i)
+        total += lengths[i]
     if chosen:
         yield make_pack([first_row + j for j in chosen], [texts[j] for j in chosen])
 

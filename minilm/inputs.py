@@ -176,13 +176,16 @@ class Truncation:
 
     def add(self, lost: np.ndarray) -> None:
         """Take note of how many tokens each of the next texts lost; raise a `ValueError` in the mode ``"error"``."""
-        if self.mode == "error" and lost.any():
+        start = self.seen
+        self.seen += len(lost)
+        if not lost.any():
+            return
+        if self.mode == "error":
             i = int(np.flatnonzero(lost)[0])
             raise ValueError(
-                f"input {self.seen + i} has {self.max_length + int(lost[i])} tokens, but {self.max_length} fit; "
+                f"input {start + i} has {self.max_length + int(lost[i])} tokens, but {self.max_length} fit; "
                 "shorten it, raise max_seq_length, or pass truncation='warn' or 'silent'"
             )
-        self.seen += len(lost)
         self.texts += int(np.count_nonzero(lost))
         self.tokens += int(lost.sum())
 
