@@ -1,11 +1,10 @@
-"""Threads that do not fight: how many cores there are, how many a product may use, and a team that uses them."""
+"""Threads that do not fight: how many cores there are, and how many of them a product may use."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -46,6 +45,8 @@ def _set_threads(library: Any, threads: int) -> None:
 
     That is there to keep threads from undoing each other's limits; here a lock and a count see to it.
     """
+    if library.get_num_threads() == threads:
+        return
     let_anybody = getattr(library, "clear_controlling_thread", lambda force: None)
     let_anybody(force=True)
     library.set_num_threads(threads)
@@ -64,7 +65,7 @@ def _apply_limits() -> None:
 
 @contextmanager
 def limit_threads(count: int) -> Iterator[None]:
-    """Hold every matrix product to ``count`` threads, BLAS's and those of `run_together`, while a caller is inside.
+    """Hold every product to ``count`` threads, BLAS's and those of `minilm.backends.team`, while a caller is inside.
 
     BLAS's limit is global to the process, so callers are counted: the smallest limit holds, and the last to leave
     restores what was there before, also after an exception.
@@ -85,29 +86,12 @@ def team_size() -> int:
     return min([available_cores(), *_limits])
 
 
-@cache
-def _team() -> ThreadPoolExecutor:
-    """The threads that help in `run_together`; they sleep in between."""
-    return ThreadPoolExecutor(max(1, available_cores() - 1), "minilm")
-
-
-def run_together(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run all tasks, the first in this thread and the others beside it; return when all are done."""
-    futures = [_team().submit(task) for task in tasks[1:]]  # none for a single task
-    try:
-        tasks[0]()
-    finally:
-        for future in futures:
-            future.result()
-
-
 def _forget_after_fork() -> None:
-    """A forked child has none of its parent's other threads: what they held is given back, and a new team is made."""
+    """A forked child has none of its parent's other threads: what they held is given back."""
     global _lock
     _lock = threading.Lock()
     _limits.clear()
     _apply_limits()
-    _team.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):

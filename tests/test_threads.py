@@ -1,4 +1,4 @@
-"""BLAS's limit is held with a count and always given back; forks and teams work."""
+"""BLAS's limit is held with a count and always given back, after a fork as well."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from minilm import threads
-from minilm.threads import available_cores, limit_threads, run_together, team_size
+from minilm.threads import available_cores, limit_threads, team_size
 
 
 def blas_threads() -> list[int]:
@@ -73,36 +73,21 @@ def test_many_threads_hold_and_leave_in_any_order() -> None:
     assert set(blas_threads()) == {2}
 
 
-def test_a_team_runs_every_task_and_waits_for_all() -> None:
-    done: list[int] = []
-    run_together([lambda n=n: done.append(n) for n in range(5)])
-    assert sorted(done) == [0, 1, 2, 3, 4]
-
-    def fail() -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        run_together([lambda: None, fail])
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_in_the_middle_of_everything_starts_clean() -> None:
-    """The child of a process that is encoding in other threads has its own team, its own lock, and BLAS unlimited."""
-    run_together([lambda: None, lambda: None])  # the parent's team is alive
+    """The child of a process that is encoding in other threads has its own lock, and BLAS unlimited."""
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
 
     def child() -> None:
         with limit_threads(1):
             inside = blas_threads()
-        done: list[int] = []
-        run_together([lambda: done.append(1), lambda: done.append(2)])
-        answers.put((sorted(done), inside, blas_threads(), threads._limits))
+        answers.put((inside, blas_threads(), threads._limits))
 
     with limit_threads(1), threads._lock:  # the lock is held by this thread, which the child does not have
         process = context.Process(target=child)
         process.start()
-    assert answers.get(timeout=30) == ([1, 2], [1] * len(blas_threads()), [2] * len(blas_threads()), [])
+    assert answers.get(timeout=30) == ([1] * len(blas_threads()), [2] * len(blas_threads()), [])
     process.join(timeout=30)
     assert process.exitcode == 0

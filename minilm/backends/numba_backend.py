@@ -7,22 +7,20 @@ the order in which a product reads them, where BLAS would do so at every call.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import functional
 from ..loading.tensors import release
-from ..threads import run_together, team_size
 from . import numba_kernels as kernels
+from . import team
 from .operations import Operations
-from .simd import ROWS, WIDTH
+from .simd import FEW_ROWS, ROWS, WIDTH
 
-WORTH_A_TEAM = 4_000_000  # multiply-adds; below, waking another thread takes longer than it saves
+CHUNK = 384  # rows that meet all panels before the next rows do
 
 _NO_MASK = np.empty((0, 0), np.float32)
 
@@ -54,11 +52,14 @@ def place(params: Mapping[str, Any]) -> dict[str, Any]:
 
     def leaf(array: np.ndarray, is_table: bool) -> np.ndarray:
         if array.ndim != 2 or is_table or array.shape[0] % WIDTH or array.dtype != np.float32:
-            return array if array.ndim == 2 else np.ascontiguousarray(array)
+            return array if array.ndim == 2 else np.array(array)  # not read-only: for Numba that would be another type
         weights.append(np.asarray(array).view(PackedMatrix))
         return weights[-1]
 
     placed = walk(params)
+    # glibc keeps freed memory for the next array in blocks up to the largest that it has seen freed, else the system
+    # pages it in anew each time: here it sees one larger than any result of a product.
+    np.empty(16 << 20, np.uint8)
     # One block for all: NumPy asks for huge pages for it, which spares a product most misses of the address cache.
     block = np.empty(sum(weight.size for weight in weights) + 16, np.float32)
     at = -block.ctypes.data // 4 % 16  # cache lines start at multiples of 64 bytes
@@ -77,29 +78,37 @@ def _rows(x: np.ndarray) -> np.ndarray:
     return x.reshape(-1, x.shape[-1])
 
 
+def _is_packed(weight: np.ndarray) -> bool:
+    return getattr(weight, "panels", None) is not None
+
+
+def _product(task, x, weight, bias):
+    """``x Wᵀ + b``, or its GELU, for a weight that is packed; so many rows at a time as find room in a core's cache."""
+    rows = np.ascontiguousarray(_rows(x))
+    count, out = len(rows), len(weight)
+    if count < FEW_ROWS:
+        rows = np.concatenate([rows, np.zeros((FEW_ROWS - count, rows.shape[1]), rows.dtype)])
+    y = np.empty((len(rows), out), rows.dtype)
+    bias = np.zeros(out, rows.dtype) if bias is None else bias
+    chunks = -(-len(rows) // CHUNK)  # of nearly equal sizes
+    for i in range(chunks):
+        chunk = slice(len(rows) * i // chunks, len(rows) * (i + 1) // chunks)
+        team.run(task, len(weight.panels), y[chunk], rows[chunk], weight.panels, bias, out)
+    return y[:count].reshape(*x.shape[:-1], out)
+
+
 def linear(x, weight, bias=None):
-    """Twin of `minilm.functional.linear`: packed weights stream by once, shared out to a team if that pays.
+    """Twin of `minilm.functional.linear`: packed weights stream by once, shared out to a team if there is one.
 
     Each row is summed in the same order whatever stands beside it, so a text has the same numbers in every batch.
     """
-    panels = getattr(weight, "panels", None)
-    if panels is None:
-        return functional.linear(x, weight, bias)
-    rows = np.ascontiguousarray(_rows(x))
-    count, out = len(rows), len(weight)
-    if count < ROWS:
-        rows = np.concatenate([rows, np.zeros((ROWS - count, rows.shape[1]), rows.dtype)])
-    y = np.empty((len(rows), out), rows.dtype)
-    bias = np.zeros(out, rows.dtype) if bias is None else bias
-    members = min(team_size(), len(panels)) if rows.size * out >= WORTH_A_TEAM else 1
-    ends = [len(panels) * i // members for i in range(members + 1)]
-    shares = itertools.pairwise(ends)
-    run_together([partial(kernels.product, y, rows, panels, bias, first, last) for first, last in shares])
-    return y[:count].reshape(*x.shape[:-1], out)
+    return _product(team.PRODUCT, x, weight, bias) if _is_packed(weight) else functional.linear(x, weight, bias)
 
 
 def linear_activation(x, weight, bias, activation):
     """Twin of `minilm.functional.linear_activation`: GELU in place; other activations as in the reference."""
+    if activation == "gelu" and _is_packed(weight):
+        return _product(team.PRODUCT_GELU, x, weight, bias)
     y = linear(x, weight, bias)
     if activation != "gelu":
         return functional.ACTIVATIONS[activation](y)
@@ -137,10 +146,9 @@ def attention(query, key, value, num_heads, extended_attention_mask=None, need_p
     batch, tokens, hidden = query.shape
     head_dim = hidden // num_heads
     context = np.empty((batch, tokens, hidden), query.dtype)
-    if not need_probabilities and extended_attention_mask is None and min(tokens, head_dim) >= ROWS:
-        kernels.attend(
-            _rows(context), *(np.ascontiguousarray(_rows(x)) for x in (query, key, value)), tokens, num_heads
-        )
+    if not need_probabilities and extended_attention_mask is None and tokens >= ROWS and head_dim % WIDTH == 0:
+        q, k, v = (np.ascontiguousarray(_rows(x)) for x in (query, key, value))
+        team.run(team.ATTENTION, batch * num_heads, context, q, k, v, tokens)
         return context, None
 
     def heads(x):  # [batch, tokens, hidden] → [batch, heads, tokens, head_dim]

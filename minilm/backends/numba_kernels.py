@@ -1,43 +1,26 @@
 """The hot loops, compiled by Numba: each is one pass over memory, with its formula above it.
 
-Every kernel takes C-contiguous float32 arrays and writes into the first. Compiled code does not check bounds:
-whatever indexes a table is checked before it comes here.
-
-Flags are chosen one by one. Products may be contracted and sums reordered, which vector registers need; nothing is
-assumed about NaN and infinity, which pass through as in the reference. ``error_model="numpy"`` because a division that
-may raise is not vectorized.
+Every kernel takes C-contiguous float32 arrays and writes into the first; `attend` and `product` take them flat, with
+their sizes beside them. Compiled code does not check bounds: whatever indexes a table is checked before it comes here.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from .simd import ROWS, WIDTH, add, add_products, filled, largest, prefetch, store, zeros
+from .jit import inlined, kernel, part
+from .simd import FEW_ROWS, ROWS, WIDTH, add, add_products, filled, largest, prefetch, scaled, store, zeros
 
 f32, i32 = np.float32, np.int32
 
-
-def _kernel(function):
-    """Compile at the first call, to machine code that needs no interpreter, and keep it on disk if there is a place."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # neither this folder nor the user's can be written: every process compiles for itself
-        return njit(**options)(function)
-
-
-# Inside `_exp` and `_normal_cdf` the order of operations is the point: nothing may be reordered there.
-_scalar = njit(inline="never", error_model="numpy", fastmath={"contract"})
-
 PART = 192  # products that are summed before they join the rest
-CHUNK = 42 * ROWS  # rows of x that meet all panels before the next rows do: as many as fit into a core's L2 cache
-AHEAD = 16 * WIDTH  # how far before its use a number is asked for
+AHEAD = 64 * WIDTH  # how far before its use a number is asked for
+SOME_ROWS = 3 * ROWS, 16 * ROWS  # from how many rows to how many memory is slower than the product, but not by much
 LOG2_E = f32(np.log2(np.e))
 LN_2_HIGH, LN_2_LOW = f32(0.693359375), f32(-2.12194440e-4)  # ln 2 in two parts, the first exact in few bits
 
 
-@_scalar
+@inlined
 def _normal_cdf(x):
     """``Φ(x) = ½ (1 + erf(x/√2))``: ``½ p(|x|)⁻⁸`` in the lower half, one minus that in the upper.
 
@@ -61,7 +44,7 @@ def _normal_cdf(x):
     return tail if x < f32(0.0) else f32(1.0) - tail
 
 
-@_scalar
+@inlined
 def _exp(x):
     """``exp(x) = 2ⁿ exp(r)`` with ``x = n ln 2 + r``, for x ≤ 0: a polynomial, and n set in the exponent bits."""
     n = i32(x * LOG2_E - f32(0.5))  # a cast truncates toward zero: this rounds to nearest
@@ -76,15 +59,20 @@ def _exp(x):
     return f32(0.0) if x < f32(-87.0) else y  # below, the result is no normal number
 
 
-@_kernel
+@kernel
 def gelu(y):
     """``y Φ(y)``."""
     for i in range(y.shape[0]):
-        for j in range(y.shape[1]):
-            y[i, j] *= _normal_cdf(y[i, j])
+        _gelu_of_row(y[i])
 
 
-@_kernel
+@inlined
+def _gelu_of_row(row):
+    for j in range(row.shape[0]):
+        row[j] *= _normal_cdf(row[j])
+
+
+@kernel
 def _normalize_row(row, weight, bias, eps):
     """``(x - mean) / √(variance + eps) · w + b`` of one row, which is in the cache by now: two passes cost little."""
     size = row.shape[0]
@@ -100,14 +88,14 @@ def _normalize_row(row, weight, bias, eps):
         row[j] = (row[j] - mean) * scale * weight[j] + bias[j]
 
 
-@_kernel
+@kernel
 def layer_norm(y, weight, bias, eps):
     """LayerNorm of every row."""
     for i in range(y.shape[0]):
         _normalize_row(y[i], weight, bias, eps)
 
 
-@_kernel
+@kernel
 def add_layer_norm(y, residual, norm_weight, norm_bias, eps):
     """LayerNorm of ``y + residual``."""
     for i in range(y.shape[0]):
@@ -116,7 +104,7 @@ def add_layer_norm(y, residual, norm_weight, norm_bias, eps):
         _normalize_row(y[i], norm_weight, norm_bias, eps)
 
 
-@_kernel
+@kernel
 def embed_layer_norm(y, ids, type_ids, position_ids, words, token_types, positions, norm_weight, norm_bias, eps):
     """LayerNorm of ``word + token type + position``, row by row into ``y``."""
     for i in range(y.shape[0]):
@@ -125,7 +113,7 @@ def embed_layer_norm(y, ids, type_ids, position_ids, words, token_types, positio
         _normalize_row(y[i], norm_weight, norm_bias, eps)
 
 
-@_kernel
+@kernel
 def scale_mask_softmax(scores, scale, mask, rows_per_mask):
     """``softmax(scale · scores + mask)``: row ``i`` takes ``mask[i // rows_per_mask]``, or none if mask is empty.
 
@@ -156,20 +144,22 @@ def scale_mask_softmax(scores, scale, mask, rows_per_mask):
             row[j] *= inverse
 
 
-@_kernel
+@inlined
 def _exponentials(scores, peaks, inverse):
     """``exp(x - max)`` down every column, and one over the columns' sums into ``inverse``: softmax in two factors.
 
-    The largest of each column is among its ``peaks`` [ROWS, WIDTH], and comes to stand in the first row of them.
+    The scores are [keys, WIDTH]. The largest of each column is among its ``peaks`` [ROWS, WIDTH], and comes to stand in
+    the first row of them.
     """
-    maximum = peaks[0]
-    for r in range(1, ROWS):
-        row = peaks[r]
+    maximum = peaks[:WIDTH]
+    for r in range(WIDTH, ROWS * WIDTH, WIDTH):
+        row = peaks[r : r + WIDTH]
         for i in range(WIDTH):
             maximum[i] = row[i] if row[i] > maximum[i] else maximum[i]
-    inverse[:] = f32(0.0)
-    for j in range(scores.shape[0]):
-        row = scores[j]
+    for i in range(WIDTH):
+        inverse[i] = f32(0.0)
+    for j in range(0, scores.shape[0], WIDTH):
+        row = scores[j : j + WIDTH]
         for i in range(WIDTH):
             row[i] = _exp(row[i] - maximum[i])
             inverse[i] += row[i]
@@ -177,74 +167,98 @@ def _exponentials(scores, peaks, inverse):
         inverse[i] = f32(1.0) / inverse[i]
 
 
-@_kernel
-def attend(context, query, key, value, tokens, num_heads):
-    """``softmax(Q Kᵀ / √d) V`` of texts of ``tokens`` rows each, in every head, for WIDTH queries at a time.
+@part
+def attend(context, query, key, value, hidden, tokens, num_heads, first, last):
+    """``softmax(Q Kᵀ / √d) V`` of texts of ``tokens`` rows of ``hidden`` numbers each, for WIDTH queries at a time.
 
-    A query is a lane of the vectors, so softmax runs down the keys with no sum across a register. Lanes beyond the last
-    query hold zeros and are not written; the last keys start early, as the last rows in `product`.
+    The heads of all texts are numbered, text by text; this does those from ``first`` to ``last``. The scores of a query
+    stand in a column, so that softmax runs down the keys with no sum across a register. Whatever fills no block or tile
+    starts early rather than end late: what two of them share comes out the same in both.
     """
-    rows, hidden = query.shape
     head_dim = hidden // num_heads
     scale = f32(1.0) / np.sqrt(f32(head_dim))
-    flat_key, flat_value = key.reshape(-1), value.reshape(-1)
-    queries = np.empty((head_dim, WIDTH), f32)  # Qᵀ / √d
-    scores = np.empty((tokens, WIDTH), f32)
-    contexts = np.empty((head_dim, WIDTH), f32)
-    flat_queries, flat_scores, flat_contexts = queries.reshape(-1), scores.reshape(-1), contexts.reshape(-1)
-    peaks, inverse = np.empty((ROWS, WIDTH), f32), np.empty(WIDTH, f32)
-    flat_peaks, lowest = peaks.reshape(-1), np.full(WIDTH, f32(-np.inf))
-    for first in range(0, rows, tokens):
-        for column in range(0, hidden, head_dim):
-            origin = first * hidden + column  # of this text's and head's part, in a flat array
-            for start in range(0, tokens, WIDTH):
-                lanes = min(WIDTH, tokens - start)
-                queries[:] = f32(0.0)
+    queries = np.empty(head_dim * WIDTH, f32)  # Qᵀ / √d, [head_dim, WIDTH]; lanes without a query hold anything
+    scores = np.empty(tokens * WIDTH, f32)  # [keys, WIDTH]
+    peaks, lowest, inverse = np.empty(ROWS * WIDTH, f32), np.empty(WIDTH, f32), np.empty(WIDTH, f32)
+    for i in range(head_dim * WIDTH):
+        queries[i] = f32(0.0)
+    for i in range(WIDTH):
+        lowest[i] = f32(-np.inf)
+    lanes = min(WIDTH, tokens)
+    for head in range(first, last):
+        keys = head // num_heads * tokens * hidden + head % num_heads * head_dim  # where this head's first one is
+        for start in range(0, tokens, WIDTH):
+            here = keys + min(start, tokens - lanes) * hidden  # where this block's first query is
+            for d in range(head_dim):
                 for i in range(lanes):
-                    for d in range(head_dim):
-                        queries[d, i] = query[first + start + i, column + d] * scale
-                peak = filled(lowest, 0)
-                for j in range(0, tokens, ROWS):
-                    j = min(j, tokens - ROWS)
-                    tile = zeros()
-                    for d in range(head_dim):
-                        tile = add_products(tile, flat_key, origin + j * hidden + d, hidden, flat_queries, d * WIDTH)
-                    peak = largest(peak, tile)
-                    store(flat_scores, j * WIDTH, WIDTH, tile)
-                store(flat_peaks, 0, WIDTH, peak)
-                _exponentials(scores, peaks, inverse)
-                for c in range(0, head_dim, ROWS):
-                    c = min(c, head_dim - ROWS)
-                    tile = zeros()
+                    queries[d * WIDTH + i] = query[here + i * hidden + d] * scale
+            peak = filled(ROWS, lowest, 0)
+            for j in range(0, tokens, ROWS):
+                j = min(j, tokens - ROWS)
+                tile = zeros(ROWS)
+                for d in range(head_dim):
+                    tile = add_products(tile, key, keys + j * hidden + d, hidden, queries, d * WIDTH)
+                peak = largest(peak, tile)
+                store(scores, j * WIDTH, WIDTH, tile)
+            store(peaks, 0, WIDTH, peak)
+            _exponentials(scores, peaks, inverse)
+            for i in range(0, lanes, ROWS):
+                i = min(i, lanes - ROWS)
+                for c in range(0, head_dim, WIDTH):
+                    tile = zeros(ROWS)
                     for j in range(tokens):
-                        tile = add_products(tile, flat_value, origin + j * hidden + c, 1, flat_scores, j * WIDTH)
-                    store(flat_contexts, c * WIDTH, WIDTH, tile)
-                for i in range(lanes):
-                    for c in range(head_dim):
-                        context[first + start + i, column + c] = contexts[c, i] * inverse[i]
+                        tile = add_products(tile, scores, j * WIDTH + i, 1, value, keys + j * hidden + c)
+                    store(context, here + i * hidden + c, hidden, scaled(tile, inverse, i))
 
 
-@_kernel
-def product(y, x, panels, bias, first, last):
-    """``y = x Wᵀ + b``, for the panels ``first`` to ``last`` of W: `PackedMatrix` says what a panel is.
+def _tile_of_product(height, soon_done):
+    """Make the function that computes one tile of `product`, of ``height`` rows.
 
-    A tile of y is summed in registers while a panel streams by, which lies in memory in the order in which it is read.
-    The sum is taken in parts of PART products, which rounds less than one long sum would. The last tile of rows starts
-    early rather than end late: rows that two tiles share come out the same in both.
+    Memory is asked for what will soon be read of the panel; or, where all rows are ``soon_done`` with it, for the next
+    panel, each tile for a share, so that memory has as much time as there is.
     """
-    rows, depth = x.shape
-    columns = y.shape[1]
-    y, x = y.reshape(-1), x.reshape(-1)
-    for chunk in range(0, rows, CHUNK):
-        for p in range(first, last):
-            panel = panels[p].reshape(-1)
-            for row in range(chunk, min(chunk + CHUNK, rows), ROWS):
-                row = min(row, rows - ROWS)
-                tile = filled(bias, p * WIDTH)
-                for start in range(0, depth, PART):
-                    part = zeros()
-                    for k in range(start, min(start + PART, depth)):
-                        prefetch(panel, k * WIDTH + AHEAD)
-                        part = add_products(part, x, row * depth + k, depth, panel, k * WIDTH)
-                    tile = add(tile, part)
-                store(y, row * columns + p * WIDTH, columns, tile)
+
+    @inlined
+    def tile_of_product(y, x, panels, bias, p, row, rows, depth, columns):
+        panel = p * depth * WIDTH
+        next_share, step = panel + (depth + row * depth // rows) * WIDTH, height * WIDTH // rows
+        tile = filled(height, bias, p * WIDTH)
+        for start in range(0, depth, PART):
+            part = zeros(height)
+            for k in range(start, min(start + PART, depth)):
+                at = panel + k * WIDTH
+                prefetch(panels, next_share + k * step if soon_done else at + AHEAD)
+                part = add_products(part, x, row * depth + k, depth, panels, at)
+            tile = add(tile, part)
+        store(y, row * columns + p * WIDTH, columns, tile)
+
+    return tile_of_product
+
+
+_tile = _tile_of_product(ROWS, soon_done=False)
+_tile_of_some = _tile_of_product(ROWS, soon_done=True)
+_tile_of_few = _tile_of_product(FEW_ROWS, soon_done=False)
+
+
+@part
+def product(y, x, panels, bias, rows, depth, columns, first, last, activate):
+    """``y = x Wᵀ + b``, or its GELU, for the panels ``first`` to ``last`` of W: `PackedMatrix` says what a panel is.
+
+    x is [rows, depth], y [rows, columns]. A tile of y is summed in registers while a panel streams by, which lies in
+    memory in the order in which it is read. The sum is taken in parts of PART products, which rounds less than one long
+    sum would. Rows that fill no tile are left to tiles of a few rows, and the last of these starts early rather than
+    end late: a row that two tiles share comes out the same in both.
+    """
+    full = rows - rows % ROWS
+    for p in range(first, last):
+        if SOME_ROWS[0] <= rows < SOME_ROWS[1]:
+            for row in range(0, full, ROWS):
+                _tile_of_some(y, x, panels, bias, p, row, rows, depth, columns)
+        else:
+            for row in range(0, full, ROWS):
+                _tile(y, x, panels, bias, p, row, rows, depth, columns)
+        for row in range(full, rows, FEW_ROWS):
+            _tile_of_few(y, x, panels, bias, p, min(row, rows - FEW_ROWS), rows, depth, columns)
+    if activate:
+        for row in range(0, rows * columns, columns):
+            _gelu_of_row(y[row + first * WIDTH : row + last * WIDTH])

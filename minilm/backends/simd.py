@@ -1,8 +1,9 @@
 """A tile of numbers that stays in vector registers: the one thing that a matrix product needs and Numba cannot say.
 
-A *tile* is ROWS × WIDTH float32 numbers. Below, each operation on tiles stands twice: as a line of NumPy, which tells
-what it does and runs when a kernel is called as plain Python, and as the LLVM instructions that Numba compiles instead.
-In compiled code a tile is ROWS × 2 vector values; the compiler keeps them in registers because nothing points at them.
+A *tile* is a few rows of WIDTH float32 numbers. Below, each operation on tiles stands twice: as a line of NumPy, which
+tells what it does and runs when a kernel is called as plain Python, and as the LLVM instructions that Numba compiles
+instead. In compiled code a row is two vector values; the compiler keeps them in registers because nothing points at
+them. How many rows a tile has is part of its type, so `zeros` and `filled` must be given a constant.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import models, register_model
+
+from .jit import compiled_as
 
 ROWS = 6  # 6 × 2 accumulators hide the latency of multiply-add, and fit into 16 registers together with their factors
+FEW_ROWS = 2  # for what is left of a matrix: the least that keeps the multiply-add units busy
 
 
 def _lanes() -> int:
@@ -30,37 +34,40 @@ _I32 = ir.IntType(32)
 
 
 class _TileType(types.Type):
-    def __init__(self) -> None:
-        super().__init__(name=f"tile{ROWS}x{WIDTH}")
-
-
-_TILE = _TileType()
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        super().__init__(name=f"tile{rows}x{WIDTH}")
 
 
 @register_model(_TileType)
 class _TileModel(models.PrimitiveModel):
     def __init__(self, manager, kind):
-        super().__init__(manager, kind, ir.ArrayType(_VECTOR, 2 * ROWS))
+        super().__init__(manager, kind, ir.ArrayType(_VECTOR, 2 * kind.rows))
 
 
-def zeros():
+def zeros(rows):
     """Return a tile of zeros."""
-    return np.zeros((ROWS, WIDTH), np.float32)
+    return np.zeros((rows, WIDTH), np.float32)
 
 
-def filled(bias, at):
+def filled(rows, bias, at):
     """Return a tile whose every row is ``bias[at : at + WIDTH]``."""
-    return np.tile(bias[at : at + WIDTH], (ROWS, 1))
+    return np.tile(bias[at : at + WIDTH], (rows, 1))
 
 
 def add_products(tile, x, start, stride, w, at):
     """Return ``tile[r, c] + x[start + r * stride] * w[at + c]``, for every r and c."""
-    return tile + np.outer(x[start : start + (ROWS - 1) * stride + 1 : stride], w[at : at + WIDTH])
+    return tile + np.outer(x[start : start + (len(tile) - 1) * stride + 1 : stride], w[at : at + WIDTH])
 
 
 def add(tile, part):
     """Return ``tile + part``."""
     return tile + part
+
+
+def scaled(tile, x, start):
+    """Return ``tile[r, c] * x[start + r]``, for every r and c."""
+    return tile * x[start : start + len(tile), None]
 
 
 def largest(tile, other):
@@ -70,8 +77,8 @@ def largest(tile, other):
 
 def store(y, start, stride, tile):
     """Set ``y[start + r * stride + c]`` to ``tile[r, c]``, for every r and c."""
-    for r in range(ROWS):
-        y[start + r * stride : start + r * stride + WIDTH] = tile[r]
+    for r, row in enumerate(tile):
+        y[start + r * stride : start + r * stride + WIDTH] = row
 
 
 def prefetch(w, at):
@@ -97,82 +104,97 @@ def _read_everywhere(builder, address):
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
 
 
-@intrinsic
-def _zeros(typing):
-    return _TILE(), lambda context, builder, signature, args: ir.Constant(ir.ArrayType(_VECTOR, 2 * ROWS), None)
+@compiled_as(zeros)
+def _zeros(typing, rows):
+    tile = _TileType(rows.literal_value)
+    return tile(rows), lambda context, builder, signature, args: ir.Constant(context.get_value_type(tile), None)
 
 
-@intrinsic
-def _filled(typing, bias, at):
+@compiled_as(filled)
+def _filled(typing, rows, bias, at):
     def lower(context, builder, signature, args):
-        address = _address(context, builder, bias, *args)
+        address = _address(context, builder, bias, *args[1:])
         halves = [_read_vector(builder, address, 0), _read_vector(builder, address, LANES)]
-        tile = ir.Constant(ir.ArrayType(_VECTOR, 2 * ROWS), ir.Undefined)
-        for i in range(2 * ROWS):
+        tile = ir.Constant(context.get_value_type(signature.return_type), ir.Undefined)
+        for i in range(2 * signature.return_type.rows):
             tile = builder.insert_value(tile, halves[i % 2], i)
         return tile
 
-    return _TILE(bias, types.intp), lower
+    return _TileType(rows.literal_value)(rows, bias, types.intp), lower
 
 
-@intrinsic
+@compiled_as(add_products)
 def _add_products(typing, tile, x, start, stride, w, at):
     def lower(context, builder, signature, args):
-        tile, x_array, start, stride, w_array, at = args
+        sums, x_array, start, stride, w_array, at = args
         multiply_add = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fma.v{LANES}f32"
         )
         address = _address(context, builder, w, w_array, at)
         halves = [_read_vector(builder, address, 0), _read_vector(builder, address, LANES)]
-        for r in range(ROWS):
+        for r in range(tile.rows):
             factor = _read_everywhere(builder, _address(context, builder, x, x_array, start))
             start = builder.add(start, stride)
             for i in (2 * r, 2 * r + 1):
-                total = builder.call(multiply_add, [factor, halves[i % 2], builder.extract_value(tile, i)])
-                tile = builder.insert_value(tile, total, i)
-        return tile
+                total = builder.call(multiply_add, [factor, halves[i % 2], builder.extract_value(sums, i)])
+                sums = builder.insert_value(sums, total, i)
+        return sums
 
-    return _TILE(_TILE, x, types.intp, types.intp, w, types.intp), lower
+    return tile(tile, x, types.intp, types.intp, w, types.intp), lower
 
 
-def _vector_by_vector(combine):
-    """The lowering of an operation that takes two tiles and combines their vectors in pairs."""
+def _vector_by_vector(tile, combine):
+    """The typing and lowering of an operation that takes two tiles and combines their vectors in pairs."""
 
     def lower(context, builder, signature, args):
-        tile, other = args
-        for i in range(2 * ROWS):
-            vector = combine(builder, builder.extract_value(tile, i), builder.extract_value(other, i))
-            tile = builder.insert_value(tile, vector, i)
-        return tile
+        result, other = args
+        for i in range(2 * tile.rows):
+            vector = combine(builder, builder.extract_value(result, i), builder.extract_value(other, i))
+            result = builder.insert_value(result, vector, i)
+        return result
 
-    return _TILE(_TILE, _TILE), lower
+    return tile(tile, tile), lower
 
 
-@intrinsic
+@compiled_as(add)
 def _add(typing, tile, part):
-    return _vector_by_vector(lambda builder, a, b: builder.fadd(a, b))
+    return _vector_by_vector(tile, lambda builder, a, b: builder.fadd(a, b))
 
 
-@intrinsic
+@compiled_as(scaled)
+def _scaled(typing, tile, x, start):
+    def lower(context, builder, signature, args):
+        numbers, x_array, start = args
+        for i in range(2 * tile.rows):
+            if i % 2 == 0:
+                factor = _read_everywhere(builder, _address(context, builder, x, x_array, start))
+                start = builder.add(start, ir.Constant(ir.IntType(64), 1))
+            numbers = builder.insert_value(numbers, builder.fmul(builder.extract_value(numbers, i), factor), i)
+        return numbers
+
+    return tile(tile, x, types.intp), lower
+
+
+@compiled_as(largest)
 def _largest(typing, tile, other):
-    return _vector_by_vector(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+    return _vector_by_vector(tile, lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
 
 
-@intrinsic
+@compiled_as(store)
 def _store(typing, y, start, stride, tile):
     def lower(context, builder, signature, args):
-        y_array, start, stride, tile = args
-        for i in range(2 * ROWS):
+        y_array, start, stride, numbers = args
+        for i in range(2 * tile.rows):
             address = _address(context, builder, y, y_array, start)
             address = builder.gep(address, [ir.Constant(ir.IntType(64), i % 2 * LANES)])
-            builder.store(builder.extract_value(tile, i), builder.bitcast(address, _VECTOR.as_pointer()), align=4)
+            builder.store(builder.extract_value(numbers, i), builder.bitcast(address, _VECTOR.as_pointer()), align=4)
             start = builder.add(start, stride) if i % 2 else start
         return context.get_dummy_value()
 
-    return types.void(y, types.intp, types.intp, _TILE), lower
+    return types.void(y, types.intp, types.intp, tile), lower
 
 
-@intrinsic
+@compiled_as(prefetch)
 def _prefetch(typing, w, at):
     def lower(context, builder, signature, args):
         address = _address(context, builder, w, *args)
@@ -188,16 +210,3 @@ def _prefetch(typing, w, at):
         return context.get_dummy_value()
 
     return types.void(w, types.intp), lower
-
-
-overload(zeros)(lambda: lambda: _zeros())
-overload(add)(lambda tile, part: lambda tile, part: _add(tile, part))
-overload(largest)(lambda tile, other: lambda tile, other: _largest(tile, other))
-overload(filled)(lambda bias, at: lambda bias, at: _filled(bias, at))
-overload(add_products)(
-    lambda tile, x, start, stride, w, at: (
-        lambda tile, x, start, stride, w, at: _add_products(tile, x, start, stride, w, at)
-    )
-)
-overload(store)(lambda y, start, stride, tile: lambda y, start, stride, tile: _store(y, start, stride, tile))
-overload(prefetch)(lambda w, at: lambda w, at: _prefetch(w, at))
