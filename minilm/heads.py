@@ -72,9 +72,12 @@ POOLING: dict[str, Callable[[Array, Array], Array]] = {  # by the names that a p
 }
 
 
-def pool(hidden_states: Array, attention_mask: Array, modes: Sequence[str]) -> Array:
+def pool(hidden_states: Array, attention_mask: Array, modes: Sequence[str], ops: Any) -> Array:
     """Pool in each of the modes and lay the vectors side by side: [batch, tokens, hidden] → [batch, modes · hidden]."""
-    pooled = [POOLING[mode](hidden_states, attention_mask) for mode in modes]
+    functions = {**POOLING, "mean": ops.mean_pooling}
+    pooled = [functions[mode](hidden_states, attention_mask) for mode in modes]
+    if len(pooled) == 1:
+        return pooled[0]
     return array_namespace(hidden_states).concat(pooled, axis=-1)
 
 

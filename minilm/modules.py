@@ -85,9 +85,9 @@ class Pooling:
             if mode not in heads.POOLING:
                 raise ValueError(f"pooling mode {mode!r} is not implemented; known: {', '.join(heads.POOLING)}")
 
-    def __call__(self, hidden_states: Array, attention_mask: Array) -> Array:
+    def __call__(self, hidden_states: Array, attention_mask: Array, ops: Any) -> Array:
         """[batch, tokens, hidden] and the mask [batch, tokens] → [batch, modes · hidden]."""
-        return heads.pool(hidden_states, attention_mask, self.modes)
+        return heads.pool(hidden_states, attention_mask, self.modes, ops)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Normalize:
 
     def __call__(self, x: Array, ops: Any) -> Array:
         """[texts, hidden] → the same shape."""
-        return heads.normalize(x)
+        return ops.normalize(x)
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------

@@ -248,10 +248,10 @@ def _sentence_embedding(
     model: SentenceTransformer, hidden_states: np.ndarray, encoded: Mapping[str, np.ndarray]
 ) -> np.ndarray:
     """Do what stands on the network: pooling and the steps after it, [batch, tokens, hidden] → [batch, components]."""
-    backend = model.backend
-    vectors = model.pooling(backend.from_numpy(hidden_states), backend.from_numpy(encoded["attention_mask"]))
+    backend, ops = model.backend, model.backend.operations
+    vectors = model.pooling(backend.from_numpy(hidden_states), backend.from_numpy(encoded["attention_mask"]), ops)
     for step in model.steps:
-        vectors = step(vectors, backend.operations)
+        vectors = step(vectors, ops)
     return backend.to_numpy(vectors)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from . import heads
 from .backends import Backend
 from .batching import Pack, Tokens
 from .functional import Array, array_namespace
@@ -223,7 +222,7 @@ class SentenceTransformer(TextModel):
             if output_value is None:
                 return self._features(pack, hidden_states, vectors)
             if normalize_embeddings:
-                vectors = heads.normalize(vectors)
+                vectors = self.backend.operations.normalize(vectors)
             rows: Any = self.backend.to_numpy(vectors)
             return quantize_embeddings(rows, precision) if precision.endswith("binary") else rows
 
@@ -274,14 +273,14 @@ class SentenceTransformer(TextModel):
 
     def _vectors(self, pack: Pack, hidden_states: Array, skip: int) -> Array:
         """Token vectors [total_tokens, hidden] → text vectors [texts, components], on the backend."""
-        pooled = []
+        ops, pooled = self.backend.operations, []
         for run in pack.runs:
             mask = np.ones((run.texts, run.tokens), np.int64)
             mask[:, :skip] = 0
-            pooled.append(self.pooling(run.of(hidden_states), self.backend.from_numpy(mask)))
-        vectors = array_namespace(hidden_states).concat(pooled)
+            pooled.append(self.pooling(run.of(hidden_states), self.backend.from_numpy(mask), ops))
+        vectors = pooled[0] if len(pooled) == 1 else array_namespace(hidden_states).concat(pooled)
         for step in self.steps:
-            vectors = step(vectors, self.backend.operations)
+            vectors = step(vectors, ops)
         return vectors
 
     def _per_text(self, pack: Pack, hidden_states: Array) -> list[np.ndarray]:

@@ -130,7 +130,7 @@ X = np.linspace(-7, 7, 3 * 5 * 4, dtype=np.float32).reshape(3, 5, 4)
 MASK = np.array([[1, 1, 1, 0, 0], [0, 1, 0, 1, 1], [0, 0, 0, 0, 0]])
 CASES: dict[str, tuple] = dict.fromkeys(("gelu_tanh", "relu", "tanh", "silu", "sigmoid", "erf"), (X,))
 CASES |= {function.__name__: (X, MASK) for function in heads.POOLING.values()}
-CASES |= {"pool": (X, MASK, ("mean", "max"))}
+CASES |= {"pool": (X, MASK, ("mean", "max"), REFERENCE)}
 DENSE = {"weight": X[0], "bias": X[1, 0, :1] + np.ones(5, np.float32)}
 NORM = {"weight": X[2, 0], "bias": X[2, 1]}
 CONFIG = BertConfig(hidden_size=4, num_attention_heads=2, vocab_size=5)

@@ -12,7 +12,7 @@ import pytest
 from numba import njit
 
 from minilm import functional
-from minilm.backends import get_backend, numba_backend
+from minilm.backends import REFERENCE, get_backend, numba_backend
 from minilm.backends import numba_kernels as kernels
 from minilm.backends.numba_backend import CHUNK
 from minilm.backends.simd import LANES, ROWS, WIDTH
@@ -113,6 +113,8 @@ def arguments(name: str) -> list[Any]:
             vectors[1],
             eps,
         ],
+        "mean_pooling": [y, normal(len(y), 5, 11), RNG.integers(0, 2, (len(y), 5)).astype(np.float32)],
+        "normalize": [y],
         "scale_mask_softmax": [y, np.float32(0.3), np.where(normal(2, 11) > 1, np.float32(-80), np.float32(0)), 4],
         "attend": [normal(2 * (WIDTH + 3) * 2 * WIDTH) for _ in range(4)] + [2 * WIDTH, WIDTH + 3, 2, 0, 4],
         "product": [
@@ -122,7 +124,10 @@ def arguments(name: str) -> list[Any]:
     }[name]
 
 
-KERNELS = ["gelu", "layer_norm", "add_layer_norm", "embed_layer_norm", "scale_mask_softmax", "attend", "product"]
+KERNELS = [
+    *("gelu", "layer_norm", "add_layer_norm", "embed_layer_norm"),
+    *("mean_pooling", "normalize", "scale_mask_softmax", "attend", "product"),
+]
 
 
 def test_every_kernel_is_listed() -> None:
@@ -176,8 +181,10 @@ def test_nan_and_infinity_pass_as_in_the_reference(bad: float) -> None:
             "linear_activation": (x, packed(weight), bias, "gelu"),
             "linear_add_layer_norm": (x, x, packed(weight), bias, norm, norm, 1e-12),
             "layer_norm": (x, norm, norm, 1e-12),
+            "mean_pooling": (x[None], np.ones((1, 5))),
+            "normalize": (x,),
         }.items():
-            expected, got = getattr(functional, name)(*args), getattr(ops, name)(*args)
+            expected, got = getattr(REFERENCE, name)(*args), getattr(ops, name)(*args)
             np.testing.assert_array_equal(np.isfinite(got), np.isfinite(expected), err_msg=name)
         q = np.concatenate([q, q], axis=1)
         for needed in (True, False):

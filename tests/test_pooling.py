@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from minilm import heads
+from minilm.backends import REFERENCE
 from minilm.modules import Dense, Normalize, Pooling
 
 MASKS = np.array([[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0, 1]])
@@ -71,7 +72,7 @@ def test_a_number_that_is_not_one_stays_where_it_is(mode: str, hidden_states: np
 
 
 def test_modes_lie_side_by_side(hidden_states: np.ndarray) -> None:
-    pooled = Pooling(("max", "mean"))(hidden_states, MASKS)
+    pooled = Pooling(("max", "mean"))(hidden_states, MASKS, REFERENCE)
     assert pooled.shape == (4, 24)
     np.testing.assert_array_equal(pooled[:, :12], heads.max_pooling(hidden_states, MASKS))
     np.testing.assert_array_equal(pooled[:, 12:], heads.mean_pooling(hidden_states, MASKS))

@@ -112,6 +112,8 @@ def test_profile_adds_up(model_dir) -> None:
     assert [share.name for share in shares] == [
         "embeddings",
         *(f"encoder.layer.N.{name}" for name, _, _ in LAYER),
+        "mean_pooling",
+        "normalize",
         "(around the network)",
     ]
     assert sum(share.share for share in shares) == pytest.approx(1)

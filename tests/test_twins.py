@@ -100,6 +100,21 @@ def attention_cases() -> Iterator[dict[str, Any]]:
     yield {**overflow, "num_heads": 1}
 
 
+def mean_pooling_cases() -> Iterator[dict[str, Any]]:
+    mask = RNG.integers(0, 2, (BATCH, TOKENS))
+    mask[1] = 0  # zeros, not NaN
+    for dtype in (np.int64, np.float32, np.bool_):
+        yield {"hidden_states": normal(BATCH, TOKENS, HIDDEN), "attention_mask": mask.astype(dtype)}
+    yield {"hidden_states": normal(0, TOKENS, HIDDEN), "attention_mask": mask[:0]}
+    yield {"hidden_states": normal(BATCH, 2 * TOKENS, HIDDEN)[:, ::2], "attention_mask": mask}
+
+
+def normalize_cases() -> Iterator[dict[str, Any]]:
+    for shape in SHAPES:
+        yield {"x": normal(*shape, HIDDEN, scale=30)}
+    yield {"x": np.zeros((2, HIDDEN), np.float32)}  # zeros, not NaN
+
+
 CASES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "linear": linear_cases,
     "linear_activation": linear_activation_cases,
@@ -107,6 +122,8 @@ CASES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "layer_norm": layer_norm_cases,
     "embeddings": embeddings_cases,
     "attention": attention_cases,
+    "mean_pooling": mean_pooling_cases,
+    "normalize": normalize_cases,
 }
 
 Place = Callable[[np.ndarray], Any]

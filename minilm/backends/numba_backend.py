@@ -130,8 +130,24 @@ def linear_add_layer_norm(x, residual, weight, bias, norm_weight, norm_bias, eps
     return y
 
 
+def mean_pooling(hidden_states, attention_mask):
+    """Twin of `minilm.heads.mean_pooling`: one pass, in which nothing is multiplied that nobody keeps."""
+    batch, _, hidden = hidden_states.shape
+    y = np.empty((batch, hidden), hidden_states.dtype)
+    kernels.mean_pooling(y, np.ascontiguousarray(hidden_states), np.ascontiguousarray(attention_mask, y.dtype))
+    return y
+
+
+def normalize(x):
+    """Twin of `minilm.heads.normalize`: both passes over a row while it is in the cache."""
+    y = np.array(x, order="C")
+    kernels.normalize(_rows(y))
+    return y
+
+
 def embeddings(input_ids, token_type_ids, position_ids, words, token_types, positions, norm_weight, norm_bias, eps):
     """Twin of `minilm.functional.embeddings`: three rows are summed and normalized at once."""
+    team.call()  # this is the first step of a pass
     y = np.empty((*input_ids.shape, words.shape[1]), words.dtype)
     ids = (np.broadcast_to(i, input_ids.shape).reshape(-1) for i in (input_ids, token_type_ids, position_ids))
     kernels.embed_layer_norm(_rows(y), *ids, words, token_types, positions, norm_weight, norm_bias, np.float32(eps))
@@ -168,4 +184,6 @@ OPERATIONS = Operations(
     embeddings=embeddings,
     attention=attention,
     layer_norm=layer_norm,
+    mean_pooling=mean_pooling,
+    normalize=normalize,
 )

@@ -114,6 +114,37 @@ def embed_layer_norm(y, ids, type_ids, position_ids, words, token_types, positio
 
 
 @kernel
+def mean_pooling(y, x, mask):
+    """``Σₜ mₜ xₜ / max(Σₜ mₜ, 1e-9)`` of every text, [tokens, hidden] → a row of y."""
+    for b in range(x.shape[0]):
+        row, count = y[b], f32(0.0)
+        for j in range(row.shape[0]):
+            row[j] = f32(0.0)
+        for t in range(x.shape[1]):
+            count += mask[b, t]
+            for j in range(row.shape[0]):
+                row[j] += mask[b, t] * x[b, t, j]
+        if count < f32(1e-9):
+            count = f32(1e-9)
+        for j in range(row.shape[0]):
+            row[j] /= count
+
+
+@kernel
+def normalize(y):
+    """``y / max(‖y‖₂, 1e-12)`` of every row."""
+    for i in range(y.shape[0]):
+        total = f32(0.0)
+        for j in range(y.shape[1]):
+            total += y[i, j] * y[i, j]
+        length = np.sqrt(total)
+        if length < f32(1e-12):  # a NaN is not, and stays
+            length = f32(1e-12)
+        for j in range(y.shape[1]):
+            y[i, j] /= length
+
+
+@kernel
 def scale_mask_softmax(scores, scale, mask, rows_per_mask):
     """``softmax(scale · scores + mask)``: row ``i`` takes ``mask[i // rows_per_mask]``, or none if mask is empty.
 

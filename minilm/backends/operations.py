@@ -6,14 +6,15 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .. import functional
+from .. import functional, heads
 
 
 @dataclass(frozen=True)
 class Operations:
-    """The primitives that `minilm.bert` and `minilm.heads` call; the defaults are the reference in `minilm.functional`.
+    """The primitives that the network and what stands on it call; the defaults are the reference.
 
-    Another engine overrides some of them with functions of the same signature. A twin differs in how, never in what.
+    They stand in `minilm.functional`, the last two in `minilm.heads`. Another engine overrides some of them with
+    functions of the same signature. A twin differs in how, never in what.
     """
 
     linear: Callable = functional.linear
@@ -22,6 +23,8 @@ class Operations:
     embeddings: Callable = functional.embeddings
     attention: Callable = functional.attention
     layer_norm: Callable = functional.layer_norm
+    mean_pooling: Callable = heads.mean_pooling
+    normalize: Callable = heads.normalize
 
     def overrides(self) -> dict[str, tuple[Callable, Callable]]:
         """Return ``{name: (reference, twin)}`` for every operation that is not the reference's own."""

@@ -88,7 +88,7 @@ class _Team:
 
     def __init__(self) -> None:
         self.board = np.zeros(PLACES, np.int64)
-        self.posting = threading.Lock()
+        self.posting = threading.Lock()  # who holds it may write on the board and wake others
         self.helpers = 0
         self.bells: list[threading.Lock] = []  # of those who sleep
 
@@ -112,6 +112,17 @@ class _Team:
 _team = _Team()
 
 
+def call() -> None:
+    """Wake the helpers before there is work: they need longer to come than the first few tasks take."""
+    team = _team
+    helpers = min(team_size(), MOST) - 1
+    if helpers > 0 and team.posting.acquire(blocking=False):
+        try:
+            team.wake(helpers)
+        finally:
+            team.posting.release()
+
+
 def run(task: int, units: int, y: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray, size: int) -> None:
     """Do a task: alone, or together with helpers if `team_size` allows for any and they have nothing else to do.
 
@@ -129,7 +140,7 @@ def run(task: int, units: int, y: np.ndarray, a: np.ndarray, b: np.ndarray, c: n
     """
     team = _team
     arrays = y.reshape(-1), a.reshape(-1), b.reshape(-1), c.reshape(-1)
-    helpers = min(team_size(), units, MOST) - 1
+    helpers = min(team_size(), MOST, units) - 1
     if helpers > 0 and team.posting.acquire(blocking=False):
         try:
             team.wake(helpers)

@@ -118,7 +118,9 @@ def traced(
 
 
 def _name(operation: str, weights: list[str], record: list[TracedOperation]) -> str:
-    """The module that holds all of the operation's weights; without weights, the one around the operation before."""
+    """The module that holds all of the operation's weights, or of an attention, the one around the operation before."""
+    if not weights and operation != "attention":
+        return operation  # of what stands on the network
     if not weights:
         before = record[-1]
         return before.name if before.operation == operation else before.name.rpartition(".")[0]
@@ -214,7 +216,7 @@ def profile(model: Any, inputs: Any, *, repeat: int = 5) -> list[Share]:
     """Return where the time of a forward pass goes, on one thread: the operations, then whatever is around them.
 
     The inputs run once to warm up, then ``repeat`` times; the numbers are those of one run on average. The last row,
-    ``"(around the network)"``, is all the rest: the tokenizer, packing, pooling.
+    ``"(around the network)"``, is all the rest: the tokenizer and packing.
     """
     watched, record = watch(model)
     run = (lambda: watched(**inputs)) if isinstance(inputs, Mapping) else lambda: watched.encode(inputs)
