@@ -53,10 +53,12 @@ def packed_attention(runs: Sequence[Run], num_heads: int, ops: Any) -> Attention
     """Attention within each text of a pack: every run of equal lengths is a batch that needs no mask."""
 
     def attend(query: Array, key: Array, value: Array) -> tuple[Array, None]:
-        xp = array_namespace(query)
-        batches = [(run.of(query), run.of(key), run.of(value)) for run in runs]
-        contexts = [ops.attention(*batch, num_heads, need_probabilities=False)[0] for batch in batches]
-        return xp.concat([xp.reshape(context, (-1, query.shape[1])) for context in contexts]), None
+        xp, contexts = array_namespace(query), []
+        for run in runs:
+            batch = run.of(query), run.of(key), run.of(value)
+            context, _ = ops.attention(*batch, num_heads, need_probabilities=False)  # [texts, tokens, hidden]
+            contexts.append(xp.reshape(context, (-1, query.shape[1])))  # [rows, hidden]
+        return contexts[0] if len(contexts) == 1 else xp.concat(contexts), None
 
     return attend
 

@@ -87,7 +87,7 @@ def test_a_packed_weight_still_is_the_matrix_of_the_checkpoint() -> None:
     held = packed(weight)
     np.testing.assert_array_equal(held, weight)
     assert np.shares_memory(held, weight)
-    np.testing.assert_array_equal(held.panels[2, 5], weight[2 * WIDTH : 3 * WIDTH, 5])
+    np.testing.assert_array_equal(held.panels.reshape(3, 13, WIDTH)[2, 5], weight[2 * WIDTH : 3 * WIDTH, 5])
     assert held.panels.ctypes.data % 64 == 0
     assert held[:WIDTH].panels is None  # a part of a matrix must not pass for the whole
     assert (held + 1).panels is None

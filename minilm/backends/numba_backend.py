@@ -31,7 +31,8 @@ class PackedMatrix(np.ndarray):
     Attributes
     ----------
     panels
-        [out / WIDTH, in, WIDTH]: ``panels[p, k, c]`` is ``weight[p * WIDTH + c, k]``. Views and copies have None.
+        [out / WIDTH, in, WIDTH], laid out flat: ``weight[p * WIDTH + c, k]`` at ``[p, k, c]``. Views and copies have
+        None.
     """
 
     panels: np.ndarray | None
@@ -65,9 +66,9 @@ def place(params: Mapping[str, Any]) -> dict[str, Any]:
     at = -block.ctypes.data // 4 % 16  # cache lines start at multiples of 64 bytes
     for weight in weights:
         out, depth = weight.shape
-        panels = block[at : at + weight.size].reshape(out // WIDTH, depth, WIDTH)
+        weight.panels = block[at : at + weight.size]
+        panels = weight.panels.reshape(out // WIDTH, depth, WIDTH)
         panels[...] = np.asarray(weight).reshape(out // WIDTH, WIDTH, depth).transpose(0, 2, 1)
-        weight.panels = panels
         release(weight)  # what is mapped is not read again, and need not count twice
         at += weight.size
     return placed
@@ -82,19 +83,26 @@ def _is_packed(weight: np.ndarray) -> bool:
     return getattr(weight, "panels", None) is not None
 
 
+def _flat(x: np.ndarray) -> np.ndarray:
+    """View all numbers in a row, which is what kernels that threads share take."""
+    return np.ascontiguousarray(x).reshape(-1)
+
+
 def _product(task, x, weight, bias):
     """``x Wᵀ + b``, or its GELU, for a weight that is packed; so many rows at a time as find room in a core's cache."""
-    rows = np.ascontiguousarray(_rows(x))
-    count, out = len(rows), len(weight)
-    if count < FEW_ROWS:
-        rows = np.concatenate([rows, np.zeros((FEW_ROWS - count, rows.shape[1]), rows.dtype)])
-    y = np.empty((len(rows), out), rows.dtype)
-    bias = np.zeros(out, rows.dtype) if bias is None else bias
-    chunks = -(-len(rows) // CHUNK)  # of nearly equal sizes
+    out, depth = weight.shape
+    x_flat = _flat(x)
+    rows = x_flat.size // depth
+    if rows < FEW_ROWS:
+        x_flat = np.concatenate([x_flat, np.zeros((FEW_ROWS - rows) * depth, x.dtype)])
+    y = np.empty(x_flat.size // depth * out, x.dtype)
+    bias = np.zeros(out, x.dtype) if bias is None else bias
+    chunks = -(-rows // CHUNK)  # of nearly equal sizes
     for i in range(chunks):
-        chunk = slice(len(rows) * i // chunks, len(rows) * (i + 1) // chunks)
-        team.run(task, len(weight.panels), y[chunk], rows[chunk], weight.panels, bias, out)
-    return y[:count].reshape(*x.shape[:-1], out)
+        start, end = max(rows, FEW_ROWS) * i // chunks, max(rows, FEW_ROWS) * (i + 1) // chunks
+        y_part, x_part = y[start * out : end * out], x_flat[start * depth : end * depth]
+        team.run(task, out // WIDTH, y_part, x_part, weight.panels, bias, end - start, depth, out)
+    return y[: rows * out].reshape(*x.shape[:-1], out)
 
 
 def linear(x, weight, bias=None):
@@ -163,8 +171,8 @@ def attention(query, key, value, num_heads, extended_attention_mask=None, need_p
     head_dim = hidden // num_heads
     context = np.empty((batch, tokens, hidden), query.dtype)
     if not need_probabilities and extended_attention_mask is None and tokens >= ROWS and head_dim % WIDTH == 0:
-        q, k, v = (np.ascontiguousarray(_rows(x)) for x in (query, key, value))
-        team.run(team.ATTENTION, batch * num_heads, context, q, k, v, tokens)
+        y, q, k, v = (_flat(x) for x in (context, query, key, value))
+        team.run(team.ATTENTION, batch * num_heads, y, q, k, v, batch * tokens, hidden, tokens)
         return context, None
 
     def heads(x):  # [batch, tokens, hidden] → [batch, heads, tokens, head_dim]

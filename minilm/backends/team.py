@@ -123,7 +123,7 @@ def call() -> None:
             team.posting.release()
 
 
-def run(task: int, units: int, y: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray, size: int) -> None:
+def run(task: int, units: int, y, a, b, c, rows: int, size_in: int, size_out: int) -> None:
     """Do a task: alone, or together with helpers if `team_size` allows for any and they have nothing else to do.
 
     Parameters
@@ -134,21 +134,21 @@ def run(task: int, units: int, y: np.ndarray, a: np.ndarray, b: np.ndarray, c: n
     units
         What is shared out: panels, or the heads of all texts.
     y, a, b, c
-        The arrays, contiguous float32; y and a are matrices.
-    size
-        The columns of y, or the tokens of a text.
+        The arrays, float32 and flat.
+    rows, size_in, size_out
+        y is [rows, size_out] and x [rows, size_in]; context and the others are [rows, size_in], and a text has
+        ``size_out`` rows.
     """
     team = _team
-    arrays = y.reshape(-1), a.reshape(-1), b.reshape(-1), c.reshape(-1)
     helpers = min(team_size(), MOST, units) - 1
     if helpers > 0 and team.posting.acquire(blocking=False):
         try:
             team.wake(helpers)
-            work(team.board, 1, min(units, 2 * helpers + 2), task, units, *arrays, *a.shape, size)
+            work(team.board, 1, min(units, 2 * helpers + 2), task, units, y, a, b, c, rows, size_in, size_out)
         finally:
             team.posting.release()
     else:  # on a board that nobody else looks at
-        work(np.zeros(PLACES, np.int64), 1, 1, task, units, *arrays, *a.shape, size)
+        work(np.zeros(PLACES, np.int64), 1, 1, task, units, y, a, b, c, rows, size_in, size_out)
 
 
 def _forget_after_fork() -> None:
