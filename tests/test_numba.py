@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,6 +83,19 @@ def test_a_row_has_the_same_bits_in_every_batch() -> None:
         np.testing.assert_array_equal(numba_backend.linear(x[i : i + 1], weight, bias)[0], together[i])
 
 
+def test_what_is_not_float32_is_not_taken_for_it() -> None:
+    """A task knows its arrays by their addresses."""
+    x, weight, bias = normal(7, HIDDEN), normal(WIDE, HIDDEN), normal(WIDE)
+    for other in (np.float64, np.float16):
+        for args in ((x.astype(other), weight, bias), (x, weight, bias.astype(other))):
+            got = numba_backend.linear(args[0], packed(weight), args[2])
+            np.testing.assert_allclose(got, functional.linear(*args), rtol=1e-2, atol=1e-2)
+            assert got.dtype == functional.linear(*args).dtype and type(got) is np.ndarray
+    q, k, v = (normal(1, 9, 2 * WIDTH) for _ in range(3))
+    got, _ = numba_backend.attention(q, k.astype(np.float64), v, 2, None, False)
+    np.testing.assert_allclose(got, functional.attention(q, k, v, 2)[0], rtol=1e-5, atol=1e-5)
+
+
 def test_a_packed_weight_still_is_the_matrix_of_the_checkpoint() -> None:
     weight = normal(WIDE, 13)
     weight.flags.writeable = False  # as a mapped file is
@@ -102,7 +117,7 @@ def arguments(name: str) -> list[Any]:
     y, vectors = normal(ROWS + 2, 11), normal(4, 11)
     eps = np.float32(1e-12)
     return {
-        "gelu": [3 * y],
+        "gelu": [3 * y.reshape(-1)],
         "layer_norm": [y, vectors[0], vectors[1], eps],
         "add_layer_norm": [y, normal(*y.shape), vectors[0], vectors[1], eps],
         "embed_layer_norm": [
@@ -219,9 +234,25 @@ def without_a_place(*args, cache=False, **options):  # as on a read-only file sy
 
 numba.njit = without_a_place
 from minilm.backends import numba_kernels
-y = np.ones((1, 3), np.float32)
+y = np.ones(3, np.float32)
 numba_kernels.gelu(y)
-print(np.round(y[0, 0], 6))
+print(np.round(y[0], 6))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "0.841345\n"
+
+
+def test_compiled_code_on_disk_belongs_to_the_sources_of_all_kernels(tmp_path: Path) -> None:
+    program = """
+import sys
+import numpy as np
+from minilm.backends import jit, numba_kernels
+jit._SOURCES += sys.argv[1].encode()  # as if a file had changed, one that the kernel's own may only call
+numba_kernels.gelu(np.ones(3, np.float32))
+print(len(numba_kernels.gelu.stats.cache_hits))
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    for change, hits in (("", 0), ("", 1), ("changed", 0), ("changed", 1), ("", 1)):
+        command = [sys.executable, "-c", program, change]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+        assert int(done.stdout) == hits

@@ -22,6 +22,7 @@ from .simd import FEW_ROWS, ROWS, WIDTH
 
 CHUNK = 384  # rows that meet all panels before the next rows do
 
+_FLOAT32 = np.dtype(np.float32)
 _NO_MASK = np.empty((0, 0), np.float32)
 
 
@@ -79,8 +80,14 @@ def _rows(x: np.ndarray) -> np.ndarray:
     return x.reshape(-1, x.shape[-1])
 
 
-def _is_packed(weight: np.ndarray) -> bool:
-    return getattr(weight, "panels", None) is not None
+def _are_float32(*arrays: np.ndarray) -> bool:
+    """Whether a kernel can take the arrays: by their addresses or bits it would take others for what they are not."""
+    return all(array.dtype == _FLOAT32 for array in arrays)
+
+
+def _can_share(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool:
+    """Whether the product can be a task for the team: the weight is packed, and the rest is as wide as it is."""
+    return getattr(weight, "panels", None) is not None and _are_float32(x, weight if bias is None else bias)
 
 
 def _flat(x: np.ndarray) -> np.ndarray:
@@ -92,17 +99,18 @@ def _product(task, x, weight, bias):
     """``x Wᵀ + b``, or its GELU, for a weight that is packed; so many rows at a time as find room in a core's cache."""
     out, depth = weight.shape
     x_flat = _flat(x)
-    rows = x_flat.size // depth
-    if rows < FEW_ROWS:
-        x_flat = np.concatenate([x_flat, np.zeros((FEW_ROWS - rows) * depth, x.dtype)])
-    y = np.empty(x_flat.size // depth * out, x.dtype)
+    kept = x_flat.size // depth
+    rows = max(kept, FEW_ROWS)  # a tile has no fewer: a row alone is computed beside one of zeros
+    if kept < rows:
+        x_flat = np.concatenate([x_flat, np.zeros((rows - kept) * depth, x.dtype)])
+    y = np.empty(rows * out, x.dtype)
     bias = np.zeros(out, x.dtype) if bias is None else bias
     chunks = -(-rows // CHUNK)  # of nearly equal sizes
     for i in range(chunks):
-        start, end = max(rows, FEW_ROWS) * i // chunks, max(rows, FEW_ROWS) * (i + 1) // chunks
+        start, end = rows * i // chunks, rows * (i + 1) // chunks
         y_part, x_part = y[start * out : end * out], x_flat[start * depth : end * depth]
         team.run(task, out // WIDTH, y_part, x_part, weight.panels, bias, end - start, depth, out)
-    return y[: rows * out].reshape(*x.shape[:-1], out)
+    return y[: kept * out].reshape(*x.shape[:-1], out)
 
 
 def linear(x, weight, bias=None):
@@ -110,17 +118,19 @@ def linear(x, weight, bias=None):
 
     Each row is summed in the same order whatever stands beside it, so a text has the same numbers in every batch.
     """
-    return _product(team.PRODUCT, x, weight, bias) if _is_packed(weight) else functional.linear(x, weight, bias)
+    if not _can_share(x, weight, bias):
+        return functional.linear(x, np.asarray(weight), bias)
+    return _product(team.PRODUCT, x, weight, bias)
 
 
 def linear_activation(x, weight, bias, activation):
     """Twin of `minilm.functional.linear_activation`: GELU in place; other activations as in the reference."""
-    if activation == "gelu" and _is_packed(weight):
+    if activation == "gelu" and _can_share(x, weight, bias):
         return _product(team.PRODUCT_GELU, x, weight, bias)
     y = linear(x, weight, bias)
     if activation != "gelu":
         return functional.ACTIVATIONS[activation](y)
-    kernels.gelu(_rows(y))
+    kernels.gelu(_flat(y))
     return y
 
 
@@ -167,10 +177,13 @@ def attention(query, key, value, num_heads, extended_attention_mask=None, need_p
 
     Where somebody does, heads are strided views, BLAS makes the products, and scale, mask and softmax are one pass.
     """
+    if not _are_float32(query, key, value):
+        return functional.attention(query, key, value, num_heads, extended_attention_mask, need_probabilities)
     batch, tokens, hidden = query.shape
     head_dim = hidden // num_heads
     context = np.empty((batch, tokens, hidden), query.dtype)
-    if not need_probabilities and extended_attention_mask is None and tokens >= ROWS and head_dim % WIDTH == 0:
+    fills_tiles = tokens >= ROWS and head_dim % WIDTH == 0
+    if fills_tiles and extended_attention_mask is None and not need_probabilities:
         y, q, k, v = (_flat(x) for x in (context, query, key, value))
         team.run(team.ATTENTION, batch * num_heads, y, q, k, v, batch * tokens, hidden, tokens)
         return context, None

@@ -1,7 +1,8 @@
 """The hot loops, compiled by Numba: each is one pass over memory, with its formula above it.
 
-Every kernel takes C-contiguous float32 arrays and writes into the first; `attend` and `product` take them flat, with
-their sizes beside them. Compiled code does not check bounds: whatever indexes a table is checked before it comes here.
+Every kernel takes C-contiguous float32 arrays and writes into the first. `gelu`, `attend` and `product` take them flat,
+the latter two with their sizes beside them. Compiled code does not check bounds: whatever indexes a table is checked
+before it comes here.
 """
 
 from __future__ import annotations
@@ -61,15 +62,9 @@ def _exp(x):
 
 @kernel
 def gelu(y):
-    """``y Φ(y)``."""
+    """``y Φ(y)`` of every number."""
     for i in range(y.shape[0]):
-        _gelu_of_row(y[i])
-
-
-@inlined
-def _gelu_of_row(row):
-    for j in range(row.shape[0]):
-        row[j] *= _normal_cdf(row[j])
+        y[i] *= _normal_cdf(y[i])
 
 
 @kernel
@@ -292,4 +287,4 @@ def product(y, x, panels, bias, rows, depth, columns, first, last, activate):
             _tile_of_few(y, x, panels, bias, p, min(row, rows - FEW_ROWS), rows, depth, columns)
     if activate:
         for row in range(0, rows * columns, columns):
-            _gelu_of_row(y[row + first * WIDTH : row + last * WIDTH])
+            gelu(y[row + first * WIDTH : row + last * WIDTH])
