@@ -247,7 +247,8 @@ def test_compiled_code_on_disk_belongs_to_the_sources_of_all_kernels(tmp_path: P
 import sys
 import numpy as np
 from minilm.backends import jit, numba_kernels
-jit._SOURCES += sys.argv[1].encode()  # as if a file had changed, one that the kernel's own may only call
+sources = jit._sources() + sys.argv[1].encode()
+jit._sources = lambda: sources  # as if a file had changed, one that the kernel's own may only call
 numba_kernels.gelu(np.ones(3, np.float32))
 print(len(numba_kernels.gelu.stats.cache_hits))
 """

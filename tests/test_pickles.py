@@ -263,7 +263,7 @@ def test_bombs_of_pickle(write, program):
     start = time.process_time()
     with pytest.raises(CheckpointError):
         read_pytorch(write(program))
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 2
 
 
 def test_doubling_by_reference(write):
@@ -277,7 +277,7 @@ def test_doubling_by_reference(write):
     ):
         with pytest.raises(CheckpointError, match=r"a tuple|makes no tensor"):
             read_pytorch(write(program))
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 2
 
 
 def test_bombs_of_zip(tmp_path):
@@ -321,7 +321,7 @@ def test_bombs_of_zip(tmp_path):
         archive.writestr("archive/data.pkl", b"\x80\x02" + b"N" * (2 << 20))
     with pytest.raises(CheckpointError, match=r"data\.pkl has \d+ bytes, more than any table"):
         read_pytorch(path)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 2
 
 
 def test_archives_that_are_not_tables_of_tensors(tmp_path):

@@ -8,6 +8,7 @@ may raise is not vectorized.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,11 @@ from numba.core import types
 from numba.core.caching import FunctionCache
 from numba.core.typing.templates import infer, infer_global, make_intrinsic_template
 
-_SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).digest()
+
+@functools.cache
+def _sources() -> bytes:
+    """What all kernels are made of, as a digest; read when the first of them is looked for on disk."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).digest()
 
 
 class _Cache(FunctionCache):
@@ -29,7 +34,7 @@ class _Cache(FunctionCache):
     """
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple:
-        return (*super()._index_key(sig, codegen), _SOURCES)
+        return (*super()._index_key(sig, codegen), _sources())
 
 
 def _compile(function: Callable, **options: Any) -> Any:
