@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from .functional import ACTIVATIONS
@@ -117,17 +115,6 @@ class BertConfig:
                 raise ValueError(f"{name} is set, but only encoders are implemented")
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
-
-    @classmethod
-    def from_json(cls, path: str | Path) -> BertConfig:
-        """Read ``config.json``; every error names the file."""
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-            if not isinstance(values, dict):
-                raise ValueError(f"expected an object, found {type(values).__name__}")
-            return cls.from_dict(values)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: {error}") from error
 
 
 def _require_integer(name: str, value: Any, minimum: int, maximum: int = 2**31 - 1) -> None:

@@ -1,58 +1,30 @@
 """The primitives: every formula of BERT once, in plain array arithmetic.
 
-The functions are pure and know no engine: they ask the arrays which library they belong to (`array_namespace`) and
-return the dtype that came in. Shapes are written ``[batch, tokens, hidden]``; ``...`` stands for any leading axes,
-because everything but attention treats each token alone.
+The functions are pure and serve every array library: they ask the arrays to which library they belong
+(`minilm.arrays.array_namespace`), and return the dtype that came in. Shapes are written ``[batch, tokens, hidden]``;
+``...`` stands for any leading axes, because every formula but attention and pooling treats each token alone.
 
-A *composition* at the end of the file (`linear_activation`, `linear_add_layer_norm`, `embeddings`) says in two lines
-what the network does there. It has a name of its own because other engines do it in one pass over memory.
+The module is itself a table of operations (see `minilm.operations`): ``bert.bert(…, ops=functional)`` computes with
+these formulas. The *compositions* at its end say in one line what the network does there.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import ModuleType
-from typing import Any
 
-# An array of any library that keeps the Python array API standard (NumPy, CuPy, PyTorch through array-api-compat, …).
-Array = Any
-
-
-def array_namespace(*arrays: Array) -> ModuleType:
-    """Return the module whose functions work on ``arrays``: ``numpy`` for NumPy's, ``cupy`` for CuPy's, and so on.
-
-    Raises
-    ------
-    TypeError
-        If the arrays live in two places: nothing is moved from one to the other unasked.
-    """
-    x, *others = arrays
-    xp = _library(x)
-    for other in others:
-        if _library(other) is not xp or other.device != x.device:
-            homes = " and ".join(f"{type(array).__module__} on {array.device}" for array in (x, other))
-            raise TypeError(f"arrays of two homes, {homes}, cannot be computed with: move one to the other first")
-    return xp
-
-
-def _library(x: Array) -> ModuleType:
-    """The one place that knows engines by name: those whose arrays do not tell."""
-    if hasattr(x, "__array_namespace__"):
-        return x.__array_namespace__()
-    if type(x).__module__ == "cupy":  # keeps the standard in its main namespace
-        import cupy
-
-        return cupy
-    import array_api_compat  # knows the rest, such as PyTorch
-
-    return array_api_compat.array_namespace(x)
+from .arrays import Array, DType, array_namespace
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """``y = x Wᵀ + b``: [..., in] → [..., out], with ``weight`` [out, in] as PyTorch's ``nn.Linear`` stores it."""
     y = x @ weight.T
     return y if bias is None else y + bias
+
+
+def add(x: Array, y: Array) -> Array:
+    """``x + y``, two arrays of one shape: how a residual joins, and how embeddings are summed."""
+    return x + y
 
 
 def embedding(ids: Array, table: Array) -> Array:
@@ -160,18 +132,23 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {  # by the names that ``hidd
 }
 
 
+def activation(x: Array, name: str) -> Array:
+    """``act(x)``, the activation by its name in `ACTIVATIONS`."""
+    return ACTIVATIONS[name](x)
+
+
 # ---- attention -------------------------------------------------------------------------------------------------------
 
 
-def extended_attention_mask(attention_mask: Array, like: Array) -> Array:
+def extended_attention_mask(attention_mask: Array, dtype: DType) -> Array:
     """Turn a 0/1 mask into what is added to the scores: 0 where a token counts, the most negative number where not.
 
-    [batch, tokens] → [batch, 1, 1, tokens] in the dtype of ``like``, as transformers' ``get_extended_attention_mask``.
-    The number is finite, so that a row of padding alone becomes uniform after softmax, never NaN.
+    [batch, tokens] → [batch, 1, 1, tokens] of ``dtype``, the scores' own, as ``get_extended_attention_mask`` in
+    transformers. The number is finite, so that a row of padding alone becomes uniform after softmax, never NaN.
     """
-    xp = array_namespace(attention_mask, like)
-    mask = xp.astype(attention_mask, like.dtype)[:, None, None, :]
-    return (1 - mask) * xp.finfo(like.dtype).min
+    xp = array_namespace(attention_mask)
+    mask = xp.astype(attention_mask, dtype)[:, None, None, :]
+    return (1 - mask) * xp.finfo(dtype).min
 
 
 def attention(
@@ -184,8 +161,8 @@ def attention(
 ) -> tuple[Array, Array | None]:
     """``softmax(Q Kᵀ / √d + mask) V`` in every head (Vaswani et al. 2017, eq. 1 and section 3.2.2).
 
-    Takes three [batch, tokens, hidden], returns the context [batch, tokens, hidden] and the probabilities
-    [batch, heads, queries, keys], or None for them where nobody needs them: an engine may then never store them.
+    Takes three [batch, tokens, hidden]. Returns the context [batch, tokens, hidden], and the probabilities
+    [batch, heads, queries, keys] or None: where they are not needed, a backend may never store them.
     """
     xp = array_namespace(query, key, value)
     batch, tokens, hidden = query.shape
@@ -203,6 +180,82 @@ def attention(
     return xp.reshape(context, (batch, tokens, hidden)), probabilities if need_probabilities else None
 
 
+# ---- pooling ---------------------------------------------------------------------------------------------------------
+#
+# Each mode takes the hidden states [batch, tokens, hidden] and the mask [batch, tokens], and returns [batch, hidden].
+# A text without a single kept token gives zeros, never NaN.
+
+
+def _weights(attention_mask: Array, like: Array) -> Array:
+    """The mask as numbers that multiply token vectors: [batch, tokens] → [batch, tokens, 1]."""
+    return array_namespace(attention_mask, like).astype(attention_mask, like.dtype)[:, :, None]
+
+
+def mean_pooling(hidden_states: Array, attention_mask: Array) -> Array:
+    """``Σₜ mₜ hₜ / max(Σₜ mₜ, 1e-9)``, as on the model card (Reimers & Gurevych 2019, section 3)."""
+    xp = array_namespace(hidden_states)
+    mask = _weights(attention_mask, hidden_states)
+    return xp.sum(hidden_states * mask, axis=1) / xp.clip(xp.sum(mask, axis=1), 1e-9, None)
+
+
+def mean_sqrt_len_pooling(hidden_states: Array, attention_mask: Array) -> Array:
+    """``Σₜ mₜ hₜ / √max(Σₜ mₜ, 1e-9)``."""
+    xp = array_namespace(hidden_states)
+    mask = _weights(attention_mask, hidden_states)
+    return xp.sum(hidden_states * mask, axis=1) / xp.sqrt(xp.clip(xp.sum(mask, axis=1), 1e-9, None))
+
+
+def weighted_mean_pooling(hidden_states: Array, attention_mask: Array) -> Array:
+    """``Σₜ t mₜ hₜ / max(Σₜ t mₜ, 1e-9)``, t = 1, 2, …: later tokens weigh more (Muennighoff 2022, section 3.1)."""
+    xp = array_namespace(hidden_states)
+    mask = _weights(attention_mask, hidden_states)
+    weights = mask * xp.cumulative_sum(xp.ones_like(mask), axis=1)
+    return xp.sum(hidden_states * weights, axis=1) / xp.clip(xp.sum(weights, axis=1), 1e-9, None)
+
+
+def max_pooling(hidden_states: Array, attention_mask: Array) -> Array:
+    """The largest value of each component over the kept tokens."""
+    xp = array_namespace(hidden_states)
+    kept = attention_mask[:, :, None] != 0
+    largest = xp.max(xp.where(kept, hidden_states, -xp.inf), axis=1)
+    return xp.where(xp.any(kept, axis=1), largest, xp.zeros_like(largest))
+
+
+def cls_pooling(hidden_states: Array, attention_mask: Array) -> Array:
+    """The first kept token, [CLS]."""
+    xp = array_namespace(hidden_states)
+    first = xp.argmax(attention_mask, axis=1)[:, None, None]
+    return xp.take_along_axis(hidden_states * _weights(attention_mask, hidden_states), first, axis=1)[:, 0, :]
+
+
+def last_token_pooling(hidden_states: Array, attention_mask: Array) -> Array:
+    """The last kept token."""
+    xp = array_namespace(hidden_states)
+    return cls_pooling(xp.flip(hidden_states, axis=1), xp.flip(attention_mask, axis=1))
+
+
+POOLINGS: dict[str, Callable[[Array, Array], Array]] = {  # by the names that a pooling config.json has for them
+    "cls": cls_pooling,
+    "max": max_pooling,
+    "mean": mean_pooling,
+    "mean_sqrt_len_tokens": mean_sqrt_len_pooling,
+    "weightedmean": weighted_mean_pooling,
+    "lasttoken": last_token_pooling,
+}
+
+
+def pooling(hidden_states: Array, attention_mask: Array, mode: str) -> Array:
+    """One vector for each text, by the mode's name in `POOLINGS`: [batch, tokens, hidden] → [batch, hidden]."""
+    return POOLINGS[mode](hidden_states, attention_mask)
+
+
+def normalize(x: Array) -> Array:
+    """``x / max(‖x‖₂, 1e-12)`` over the last axis, as ``torch.nn.functional.normalize``."""
+    xp = array_namespace(x)
+    length = xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
+    return x / xp.clip(length, 1e-12, None)
+
+
 # ---- compositions ----------------------------------------------------------------------------------------------------
 
 
@@ -215,7 +268,7 @@ def linear_add_layer_norm(
     x: Array, residual: Array, weight: Array, bias: Array, norm_weight: Array, norm_bias: Array, eps: float
 ) -> Array:
     """``LayerNorm(x Wᵀ + b + residual)``: how a sublayer ends ("Add & Norm", Vaswani et al. 2017, fig. 1)."""
-    return layer_norm(linear(x, weight, bias) + residual, norm_weight, norm_bias, eps)
+    return layer_norm(add(linear(x, weight, bias), residual), norm_weight, norm_bias, eps)
 
 
 def embeddings(
@@ -230,5 +283,5 @@ def embeddings(
     eps: float,
 ) -> Array:
     """``LayerNorm(word + token type + position)`` for ids [...] → [..., hidden] (Devlin et al. 2018, figure 2)."""
-    summed = embedding(input_ids, words) + embedding(token_type_ids, token_types) + embedding(position_ids, positions)
-    return layer_norm(summed, norm_weight, norm_bias, eps)
+    summed = add(embedding(input_ids, words), embedding(token_type_ids, token_types))
+    return layer_norm(add(summed, embedding(position_ids, positions)), norm_weight, norm_bias, eps)

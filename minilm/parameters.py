@@ -5,12 +5,12 @@ Loading checks files against these, and a model checks the arrays that it is giv
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .bert import Params
 from .config import BertConfig
 
+Params = Mapping[str, Any]  # a subtree of the checkpoint: names to arrays or to further subtrees
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -59,6 +59,21 @@ def masked_lm(config: BertConfig) -> Shapes:
         **dense("cls.predictions.decoder", config.hidden_size, config.vocab_size),
         "cls.predictions.bias": (config.vocab_size,),
     }
+
+
+def map_arrays(params: Params, function: Callable[[str, Any], Any], prefix: str = "") -> dict[str, Any]:
+    """Make a tree of the same names, with ``function(full_name, array)`` in the place of each array."""
+    return {
+        name: map_arrays(value, function, f"{prefix}{name}.")
+        if isinstance(value, Mapping)
+        else function(prefix + name, value)
+        for name, value in params.items()
+    }
+
+
+def is_lookup_table(name: str) -> bool:
+    """Whether the parameter of this full name is a table of embeddings, of which a lookup reads some rows."""
+    return name.endswith("_embeddings.weight")
 
 
 def unflatten(named: Mapping[str, Any]) -> Params:

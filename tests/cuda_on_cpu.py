@@ -1,6 +1,6 @@
 """The CUDA kernels, compiled by a C++ compiler for this machine: a GPU's threads become threads.
 
-The source of `minilm.backends.cupy_kernels` is taken as it is. A few lines before it stand in for what CUDA adds to
+The source of `minilm.backends.cupy.kernels` is taken as it is. A few lines before it stand in for what CUDA adds to
 C++: a warp is 32 threads that meet at a barrier, and one writes where the other reads. So every index and every formula
 of the kernels runs, on tiny arrays, where there is no GPU.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minilm.backends import cupy_kernels
+from minilm.backends.cupy import kernels as cupy_kernels
 
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 

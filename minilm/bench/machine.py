@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.threads import available_cores, limit_threads
 from ..config import BertConfig
-from ..threads import available_cores, limit_threads
 
 SGEMM_SHAPE = (768, 384, 1536)  # tokens × in × out: a pack of texts through the widest product of all-MiniLM-L6-v2
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..config import BertConfig
+from ..loading.checkpoint import read_config
 from ..loading.hub import find_files
 from . import corpus, machine, stage
 from .corpus import Workload
@@ -145,7 +145,7 @@ class _Bench:
         self.plan, self.folder, self.stack, self.say = plan, folder, stack, say
         files = find_files(plan.model, revision=plan.revision, local_files_only=plan.local_files_only)
         stage.lay_out(files, folder)
-        self.config = BertConfig.from_json(files["config.json"])
+        self.config = read_config(files)
         self.max_tokens = stage.max_tokens(files, self.config)
         say("reading texts from Python's standard library")
         encode = stage.tokenizer(files).encode

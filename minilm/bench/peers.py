@@ -47,7 +47,7 @@ class Setting:
 
 def _minilm(backend: str) -> Callable[[Setting], Encode]:
     def load(setting: Setting) -> Encode:
-        from ..sentence_transformer import SentenceTransformer
+        from ..sentences.sentence_transformer import SentenceTransformer
 
         model = SentenceTransformer(
             setting.model, revision=setting.revision, backend=backend, threads=setting.threads, truncation="silent"

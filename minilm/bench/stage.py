@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from ..config import BertConfig
-from ..loading.hub import ModelFiles
+from ..loading.checkpoint import read_config
+from ..loading.hub import PINNED_DIGESTS, ModelFiles
+from ..loading.json_files import read_json_if_there
+from ..sentences.modules import max_seq_length
 
-# What any of the peers reads of a sentence model.
-FILES = (
-    "1_Pooling/config.json",
-    "config.json",
-    "config_sentence_transformers.json",
-    "model.safetensors",
-    "modules.json",
-    "sentence_bert_config.json",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
-)
+FILES = tuple(PINNED_DIGESTS)  # what any of the peers reads of a sentence model
 
 
 def lay_out(files: ModelFiles, folder: Path) -> None:
@@ -56,10 +46,10 @@ def write_onnx(files: ModelFiles, folder: Path) -> None:
     """Write the fused graph of the checkpoint as ``folder/bert.onnx``."""
     import onnx
 
-    from ..models import BertModel
+    from ..models.bert import BertModel
     from .onnx_graph import fused_bert
 
-    config = BertConfig.from_json(files["config.json"])
+    config = read_config(files)
     model = BertModel.from_pretrained(folder / "files", backend="numpy")
     onnx.save(fused_bert(model.params, config), str(folder / "bert.onnx"))
 
@@ -76,6 +66,5 @@ def tokenizer(files: ModelFiles) -> Any:
 
 def max_tokens(files: ModelFiles, config: BertConfig) -> int:
     """Return where the sentence model cuts texts, [CLS] and [SEP] included."""
-    path = files.get("sentence_bert_config.json")
-    limit = json.loads(path.read_text(encoding="utf-8")).get("max_seq_length") if path is not None else None
-    return min(limit or config.max_position_embeddings, config.max_position_embeddings)
+    path, settings = read_json_if_there(files, "sentence_bert_config.json")
+    return max_seq_length(settings, path, config.max_position_embeddings, config.max_position_embeddings)

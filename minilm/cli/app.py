@@ -118,13 +118,13 @@ class ModelChoice:
 
     def limited_threads(self) -> AbstractContextManager[None]:
         """Hold matrix products to ``--threads`` where no packs share the cores."""
-        from ..threads import available_cores, limit_threads
+        from ..backends.threads import available_cores, limit_threads
 
         return limit_threads(self.threads or available_cores())
 
     def sentence_transformer(self, **settings: Any) -> Any:
         """Load it as a `minilm.SentenceTransformer`."""
-        from ..sentence_transformer import SentenceTransformer
+        from ..sentences.sentence_transformer import SentenceTransformer
 
         return SentenceTransformer(self.name, **self.where, **self.engine, threads=self.threads, **settings)
 

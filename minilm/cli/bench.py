@@ -62,10 +62,10 @@ def bench(
     OPENBLAS_CORETYPE, which pins the kernels of NumPy's BLAS, mostly to those of an older processor, is taken out of
     the environment of the processes that are measured: the figures are what this machine can do.
     """
+    from ..backends.threads import available_cores
     from ..bench.measure import SECTIONS, Plan, benchmark
     from ..bench.peers import PEERS
     from ..bench.report import report
-    from ..threads import available_cores
 
     _check_names("--peer", peers, PEERS)
     _check_names("--only", sections, SECTIONS)

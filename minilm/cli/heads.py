@@ -67,7 +67,7 @@ def rerank(
     Prints the lines that answer QUERY best: score, file, line number, text. The model reads the query together with
     every line: slower than 'minilm search', and more exact. Without FILE, or for -, standard input is read.
     """
-    from ..cross_encoder import CrossEncoder
+    from ..sentences.cross_encoder import CrossEncoder
 
     passages = passages_of(files, by_paragraph)
     model = CrossEncoder(choice.name, **choice.where, **choice.engine, threads=choice.threads)
@@ -113,11 +113,12 @@ def classify(texts: tuple[str, ...], path: str | None, top_k: int, as_json: bool
 
 def _classified(texts: Iterator[str], choice: ModelChoice) -> Iterator[tuple[list[str], Sequence[str], Any]]:
     """Yield texts, the model's labels, and the texts' scores [texts, labels], chunk by chunk."""
-    from ..batching import Pack, in_packs
-    from ..inputs import Truncation, gather_array
-    from ..loading.tokenizer import AutoTokenizer
+    from ..backends.threads import available_cores
     from ..models import BertForSequenceClassification
-    from ..threads import available_cores
+    from ..packing import Pack
+    from ..sentences.inputs import Truncation, gather_array
+    from ..sentences.running import in_packs
+    from ..tokenizing.tokenizer import AutoTokenizer
 
     model = BertForSequenceClassification.from_pretrained(choice.name, **choice.where, **choice.engine)
     tokenizer = AutoTokenizer.from_pretrained(choice.name, **choice.where)

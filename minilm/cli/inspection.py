@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import math
@@ -120,11 +119,11 @@ def _machine() -> dict[str, Any]:
 def _checkpoint(choice: ModelChoice) -> dict[str, Any]:
     from .. import parameters
     from ..bench.stage import FILES, max_tokens
-    from ..config import BertConfig
-    from ..loading.hub import find_files
+    from ..loading.checkpoint import read_config
+    from ..loading.hub import find_files, sha256
 
     files = find_files(choice.name, **choice.where)
-    config = BertConfig.from_json(files["config.json"])
+    config = read_config(files)
     shape = (
         f"{config.num_hidden_layers} layers, hidden {config.hidden_size}, {config.num_attention_heads} heads, "
         f"intermediate {config.intermediate_size}, vocabulary {config.vocab_size:,}, {config.hidden_act}"
@@ -137,16 +136,8 @@ def _checkpoint(choice: ModelChoice) -> dict[str, Any]:
         "revision": files.revision,
         "encoder": f"{shape}; {count / 1e6:.1f} million parameters",
         "reads": f"{max_tokens(files, config)} tokens of a text",
-        "sha256": {name: _sha256(path) for name, path in found.items()},
+        "sha256": {name: sha256(path) for name, path in found.items()},
     }
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _section(title: str, facts: dict[str, Any]) -> str:
@@ -176,8 +167,8 @@ def profile(texts: tuple[str, ...], path: str | None, repeat: int, choice: Model
 
     Embeds the texts on one thread and tells every operation's calls, time, share, and FLOP rate.
     """
-    from ..backends.traced import format_profile
-    from ..backends.traced import profile as measure
+    from ..inspection.trace import format_profile
+    from ..inspection.trace import profile as measure
 
     given = list(given_texts(texts, path)[0])
     if not given:

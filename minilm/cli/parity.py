@@ -51,7 +51,7 @@ def parity(
     --against them: the first sublayer that float32 rounding does not explain is named. The exit code is 1 if there is
     one.
     """
-    from .. import parity as comparison
+    from ..inspection import parity as comparison
 
     where: dict[str, Any] = {"revision": revision, "local_files_only": offline}
     given = texts or comparison.TEXTS

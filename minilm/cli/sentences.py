@@ -96,7 +96,7 @@ def _embedded(
     """Yield the texts with their vectors, chunk by chunk; one chunk without texts if there are none at all."""
     import numpy as np
 
-    from ..inputs import Truncation
+    from ..sentences.inputs import Truncation
 
     model = choice.sentence_transformer(truncation="silent")  # what is cut is counted here, over all chunks
     cut = Truncation(truncation, model.max_seq_length)
@@ -216,7 +216,7 @@ def passages_of(files: Sequence[str], by_paragraph: bool) -> Iterator[Passage]:
 
 def _nearest(query: str, passages: Iterator[Passage], top_k: int, choice: ModelChoice) -> list[tuple[float, Passage]]:
     """Keep the best of every chunk, so that memory does not grow with the files."""
-    from ..search import semantic_search
+    from ..vectors.search import semantic_search
 
     model = choice.sentence_transformer(similarity_fn_name="cosine")
     wanted = model.encode_query(query, show_progress_bar=False)

@@ -1,4 +1,4 @@
-"""From a checkpoint's files to a tree of parameters. Loading is an audit: every key and every shape is accounted for.
+"""From a checkpoint's files to a config and a tree of parameters. Loading is an audit of every key and every shape.
 
 Files name the same parameters in a few ways, all settled here: with or without a prefix before the encoder
 (``bert.``), ``gamma`` and ``beta`` for a LayerNorm's ``weight`` and ``bias``. Beside them may lie weights of heads that
@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from ..config import BertConfig
 from ..parameters import Params, unflatten
 from .hub import ModelFiles
+from .json_files import naming, read_json
 from .tensors import DTYPES, CheckpointError, Tensor, map_file, view
 
 logger = logging.getLogger("minilm")
@@ -46,6 +48,22 @@ _REDUNDANT = (
     "cls.predictions.decoder.weight",
     "cls.predictions.decoder.bias",
 )
+
+
+def read_config(files: ModelFiles, **values: Any) -> BertConfig:
+    """Read ``config.json``; ``values`` replace some of its own.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it is corrupted or describes what is not implemented; the message names the file.
+    """
+    path = files["config.json"]
+    found = read_json(path)
+    with naming(path):
+        return BertConfig.from_dict({**found, **values})
 
 
 def load_params(
@@ -124,7 +142,7 @@ def _read(files: ModelFiles, weights_file: str | None) -> tuple[Path, dict[str, 
 def _read_index(path: Path) -> dict[str, set[str]]:
     """Return the shards that an index names, and the keys that it says are in each."""
     try:
-        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = read_json(path)["weight_map"]
         shards: dict[str, set[str]] = {}
         for key, shard in weight_map.items():
             if not re.fullmatch(r"[\w.-]+\.(safetensors|bin)", shard):

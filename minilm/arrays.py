@@ -1,0 +1,39 @@
+"""Which array library an array belongs to: the one place that knows array libraries by name."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+# An array of any library that keeps the Python array API standard (NumPy, CuPy, PyTorch through array-api-compat, …).
+Array = Any
+DType = Any  # of such a library
+
+
+def array_namespace(*arrays: Array) -> ModuleType:
+    """Return the module whose functions work on ``arrays``: ``numpy`` for NumPy arrays, ``cupy`` for CuPy arrays, ….
+
+    Raises
+    ------
+    TypeError
+        If the arrays belong to two libraries or live on two devices: no array is moved unasked.
+    """
+    x, *others = arrays
+    xp = _library(x)
+    for other in others:
+        if _library(other) is not xp or other.device != x.device:
+            found = " and ".join(f"{type(array).__module__} on {array.device}" for array in (x, other))
+            raise TypeError(f"arrays of {found} cannot be combined: move one to the library and device of the other")
+    return xp
+
+
+def _library(x: Array) -> ModuleType:
+    if hasattr(x, "__array_namespace__"):
+        return x.__array_namespace__()
+    if type(x).__module__ == "cupy":  # keeps the standard in its main namespace
+        import cupy
+
+        return cupy
+    import array_api_compat  # knows the rest, such as PyTorch
+
+    return array_api_compat.array_namespace(x)

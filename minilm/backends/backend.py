@@ -1,0 +1,67 @@
+"""`Backend`: where arrays live, and which operations compute with them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array
+from ..config import BertConfig
+from ..operations import Operations
+from ..parameters import Params
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where a model's arrays live, and the operations that compute with them.
+
+    Attributes
+    ----------
+    name
+        ``"numpy"``, ``"numba"``, …
+    operations
+        The table of operations that the network calls.
+    place
+        Puts a tree of NumPy parameters on the backend's device, in the memory layout that its operations read.
+    from_numpy
+        Puts ids, masks and the like on the backend's device.
+    to_numpy
+        Brings a result back.
+    dtype
+        Of the parameters and of the results, by NumPy's name.
+    device
+        ``"cpu"``, ``"cuda"`` or, say, ``"cuda:1"``.
+    on_device
+        A context to compute in: it makes the backend's device the current one of this thread.
+    synchronize
+        Waits until everything that was begun is done.
+    pack_tokens
+        How many tokens a pack may have, from the model's config, where the device's memory sets the limit; else None.
+    """
+
+    name: str
+    operations: Operations
+    place: Callable[[Params], Params]
+    from_numpy: Callable[[np.ndarray], Array]
+    to_numpy: Callable[[Array], np.ndarray]
+    dtype: str = "float32"
+    device: str = "cpu"
+    on_device: Callable[[], AbstractContextManager] = nullcontext
+    synchronize: Callable[[], None] = lambda: None
+    pack_tokens: Callable[[BertConfig], int] | None = None
+
+
+def on_device(method: Callable) -> Callable:
+    """Decorate a method of what has a ``backend``: it runs while the backend's device is the current one."""
+
+    @functools.wraps(method)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with self.backend.on_device():
+            return method(self, *args, **kwargs)
+
+    return run

@@ -1,0 +1,97 @@
+"""How a backend is chosen: by its name, a device and a dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..operations import REFERENCE
+from ..parameters import is_lookup_table, map_arrays
+from .backend import Backend
+
+
+def _numpy(device: str | None, dtype: str) -> Backend:
+    _require_cpu("numpy", device)
+
+    def place(name: str, array: np.ndarray) -> np.ndarray:
+        """Store matrices so that ``weight.T`` is contiguous: the same code, a faster product; tables stay mapped."""
+        return np.asfortranarray(array) if array.ndim == 2 and not is_lookup_table(name) else array
+
+    return Backend("numpy", REFERENCE, lambda params: map_arrays(params, place), np.asarray, np.asarray, dtype)
+
+
+def _numba(device: str | None, dtype: str) -> Backend:
+    from .numba.twins import NumbaOperations, place
+
+    _require_cpu("numba", device)
+    if dtype != "float32":
+        raise ValueError(f"backend 'numba' computes in float32, but dtype is {dtype!r}: choose backend='numpy'")
+    return Backend("numba", NumbaOperations(), place, np.asarray, np.asarray)
+
+
+def _cupy(device: str | None, dtype: str) -> Backend:
+    from .cupy.twins import make_backend
+
+    return make_backend(device, dtype)
+
+
+def _cupy_tf32(device: str | None, dtype: str) -> Backend:
+    from .cupy.twins import make_backend
+
+    if dtype != "float32":
+        raise ValueError(f"backend 'cupy-tf32' rounds the factors of float32 products, but dtype is {dtype!r}")
+    return make_backend(device, dtype, tf32=True)
+
+
+def _require_cpu(name: str, device: str | None) -> None:
+    if device not in (None, "cpu"):
+        raise ValueError(f"backend {name!r} computes on the CPU, but device is {device!r}: choose backend='cupy'")
+
+
+BACKENDS: dict[str, Callable[[str | None, str], Backend]] = {
+    "numpy": _numpy,
+    "numba": _numba,
+    "cupy": _cupy,
+    "cupy-tf32": _cupy_tf32,
+}
+
+
+def available_backends() -> tuple[str, ...]:
+    """Return the names of the backends that can compute here: those for a GPU only where one answers."""
+    from .cupy.twins import why_not
+
+    return tuple(name for name in BACKENDS if not (name.startswith("cupy") and why_not()))
+
+
+def get_backend(name: str | Backend | None = None, *, device: str | None = None, dtype: str | None = None) -> Backend:
+    """Return the backend of that name; a `Backend` passes through.
+
+    Parameters
+    ----------
+    name
+        One of `available_backends`; None picks the quickest on the CPU for this dtype, or CuPy if a GPU is asked for.
+    device
+        ``"cpu"``, ``"cuda"`` or, say, ``"cuda:1"``; None leaves it to the backend.
+    dtype
+        Of the model's parameters; None means ``"float32"``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or a device or dtype that the backend cannot compute with.
+    ImportError, RuntimeError
+        If CuPy is asked for, but is not installed or finds no driver; the message says what to install.
+    """
+    if isinstance(name, Backend):
+        for setting, wanted, has in (("device", device, name.device), ("dtype", dtype, name.dtype)):
+            if wanted not in (None, has):
+                raise ValueError(f"{setting} is {wanted!r}, but the backend that was given has {has!r}")
+        return name
+    dtype = dtype or "float32"
+    if name is None:
+        on_gpu = device is not None and device.startswith("cuda")
+        name = "cupy" if on_gpu else "numba" if dtype == "float32" else "numpy"
+    if name not in BACKENDS:
+        raise ValueError(f"backend {name!r} is unknown; known: {', '.join(BACKENDS)}")
+    return BACKENDS[name](device, dtype)

@@ -1,0 +1,216 @@
+"""The reference's functions again, fast on a CPU: the product and the passes around it are Numba kernels.
+
+Same names, signatures and results as in `minilm.functional`. They differ in how: a product writes an array that the
+next step works on in place, in one pass, where the reference makes an array per step; and weights are packed once, in
+the order in which a product reads them, where BLAS would do so at every call.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from typing import Any
+
+import numpy as np
+
+from ... import functional
+from ...operations import Operations
+from ...parameters import Params, is_lookup_table, map_arrays
+from . import kernels, team
+from .simd import FEW_ROWS, ROWS, WIDTH
+
+CHUNK = 384  # rows that meet all panels before the next rows do
+
+_FLOAT32 = np.dtype(np.float32)
+_NO_MASK = np.empty((0, 0), np.float32)
+
+
+class PackedMatrix(np.ndarray):
+    """A weight [out, in] as the checkpoint has it, and beside it the copy that `product` reads.
+
+    Attributes
+    ----------
+    panels
+        [out / WIDTH, in, WIDTH], laid out flat: ``weight[p * WIDTH + c, k]`` at ``[p, k, c]``. Views and copies have
+        None.
+    """
+
+    panels: np.ndarray | None
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.panels = None
+
+
+def place(params: Params) -> Params:
+    """Pack every weight whose rows fill panels; leave lookup tables, vectors and odd sizes as they are."""
+    weights: list[PackedMatrix] = []
+
+    def leaf(name: str, array: np.ndarray) -> np.ndarray:
+        if array.ndim != 2 or is_lookup_table(name) or array.shape[0] % WIDTH or array.dtype != np.float32:
+            return array if array.ndim == 2 else np.array(array)  # not read-only: for Numba that would be another type
+        weights.append(np.asarray(array).view(PackedMatrix))
+        return weights[-1]
+
+    placed = map_arrays(params, leaf)
+    # glibc keeps freed memory for the next array in blocks up to the largest that it has seen freed, else the system
+    # pages it in anew each time: here it sees one larger than any result of a product.
+    np.empty(16 << 20, np.uint8)
+    # One block for all: NumPy asks for huge pages for it, which spares a product most misses of the address cache.
+    block = np.empty(sum(weight.size for weight in weights) + 16, np.float32)
+    at = -block.ctypes.data // 4 % 16  # cache lines start at multiples of 64 bytes
+    for weight in weights:
+        out, depth = weight.shape
+        weight.panels = block[at : at + weight.size]
+        panels = weight.panels.reshape(out // WIDTH, depth, WIDTH)
+        panels[...] = np.asarray(weight).reshape(out // WIDTH, WIDTH, depth).transpose(0, 2, 1)
+        _release(weight)  # what is mapped is not read again, and need not count twice
+        at += weight.size
+    return placed
+
+
+def _release(array: np.ndarray) -> None:
+    """Let go of the memory that holds a mapped array's part of its file. It stays readable: the file is read again."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, memoryview):
+        owner = owner.obj
+    if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):  # an array of its own, or no Unix
+        return
+    at = array.ctypes.data - np.frombuffer(owner, np.uint8, 1).ctypes.data
+    start, stop = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE, (at + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if stop > start:  # whole pages, so that a neighbour keeps its own
+        owner.madvise(mmap.MADV_DONTNEED, start, stop - start)
+
+
+def _rows(x: np.ndarray) -> np.ndarray:
+    """View [..., n] as a matrix [rows, n], which is what kernels take."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def _are_float32(*arrays: np.ndarray) -> bool:
+    """Whether a kernel can take the arrays: by their addresses or bits it would take others for what they are not."""
+    return all(array.dtype == _FLOAT32 for array in arrays)
+
+
+def _can_share(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool:
+    """Whether the product can be a task for the team: the weight is packed, and the rest is as wide as it is."""
+    return getattr(weight, "panels", None) is not None and _are_float32(x, weight if bias is None else bias)
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
+    """View all numbers in a row, which is what kernels that threads share take."""
+    return np.ascontiguousarray(x).reshape(-1)
+
+
+def _product(task, x, weight, bias):
+    """``x Wᵀ + b``, or its GELU, for a weight that is packed; so many rows at a time as find room in a core's cache."""
+    out, depth = weight.shape
+    x_flat = _flat(x)
+    kept = x_flat.size // depth
+    rows = max(kept, FEW_ROWS)  # a tile has no fewer: a row alone is computed beside one of zeros
+    if kept < rows:
+        x_flat = np.concatenate([x_flat, np.zeros((rows - kept) * depth, x.dtype)])
+    y = np.empty(rows * out, x.dtype)
+    bias = np.zeros(out, x.dtype) if bias is None else bias
+    chunks = -(-rows // CHUNK)  # of nearly equal sizes
+    for i in range(chunks):
+        start, end = rows * i // chunks, rows * (i + 1) // chunks
+        y_part, x_part = y[start * out : end * out], x_flat[start * depth : end * depth]
+        team.run(task, out // WIDTH, y_part, x_part, weight.panels, bias, end - start, depth, out)
+    return y[: kept * out].reshape(*x.shape[:-1], out)
+
+
+class NumbaOperations(Operations):
+    """The operations in compiled kernels. What is not float32, no kernel takes: the reference computes it."""
+
+    def linear(self, x, weight, bias=None):
+        """Packed weights stream by once, shared out to a team if there is one.
+
+        Each row is summed in the same order whatever stands beside it, so a text has the same numbers in every batch.
+        """
+        if not _can_share(x, weight, bias):
+            return functional.linear(x, np.asarray(weight), bias)
+        return _product(team.PRODUCT, x, weight, bias)
+
+    def activation(self, x, name):
+        """GELU in one pass; other activations as in the reference."""
+        if name != "gelu" or not _are_float32(x):
+            return functional.activation(x, name)
+        y = np.array(x, order="C")
+        kernels.gelu(_flat(y))
+        return y
+
+    def linear_activation(self, x, weight, bias, activation):
+        """GELU while its product is in the cache."""
+        if activation == "gelu" and _can_share(x, weight, bias):
+            return _product(team.PRODUCT_GELU, x, weight, bias)
+        return super().linear_activation(x, weight, bias, activation)
+
+    def layer_norm(self, x, weight, bias, eps):
+        """All of a row while it is in the cache."""
+        if not _are_float32(x, weight, bias):
+            return functional.layer_norm(x, weight, bias, eps)
+        y = np.array(x, order="C")
+        kernels.layer_norm(_rows(y), weight, bias, np.float32(eps))
+        return y
+
+    def linear_add_layer_norm(self, x, residual, weight, bias, norm_weight, norm_bias, eps):
+        """Residual and LayerNorm in one pass, in place on the product."""
+        y = self.linear(x, weight, bias)
+        if not _are_float32(y, residual, norm_weight, norm_bias):
+            return functional.layer_norm(y + residual, norm_weight, norm_bias, eps)
+        kernels.add_layer_norm(_rows(y), _rows(residual), norm_weight, norm_bias, np.float32(eps))
+        return y
+
+    def embeddings(
+        self, input_ids, token_type_ids, position_ids, words, token_types, positions, norm_weight, norm_bias, eps
+    ):
+        """Three rows are summed and normalized at once."""
+        team.call()  # this is the first step of a pass
+        y = np.empty((*input_ids.shape, words.shape[1]), words.dtype)
+        ids = (np.broadcast_to(i, input_ids.shape).reshape(-1) for i in (input_ids, token_type_ids, position_ids))
+        kernels.embed_layer_norm(_rows(y), *ids, words, token_types, positions, norm_weight, norm_bias, np.float32(eps))
+        return y
+
+    def attention(self, query, key, value, num_heads, extended_attention_mask=None, need_probabilities=True):
+        """Scores stay in the cache where nobody needs the probabilities.
+
+        Otherwise heads are strided views, BLAS makes the products, and scale, mask and softmax are one pass.
+        """
+        if not _are_float32(query, key, value):
+            return functional.attention(query, key, value, num_heads, extended_attention_mask, need_probabilities)
+        batch, tokens, hidden = query.shape
+        head_dim = hidden // num_heads
+        context = np.empty((batch, tokens, hidden), query.dtype)
+        fills_tiles = tokens >= ROWS and head_dim % WIDTH == 0
+        if fills_tiles and extended_attention_mask is None and not need_probabilities:
+            y, q, k, v = (_flat(x) for x in (context, query, key, value))
+            team.run(team.ATTENTION, batch * num_heads, y, q, k, v, batch * tokens, hidden, tokens)
+            return context, None
+
+        def heads(x):  # [batch, tokens, hidden] → [batch, heads, tokens, head_dim]
+            return x.reshape(batch, tokens, num_heads, head_dim).transpose(0, 2, 1, 3)
+
+        probabilities = heads(query) @ heads(key).transpose(0, 1, 3, 2)  # [batch, heads, queries, keys]
+        mask = _NO_MASK if extended_attention_mask is None else extended_attention_mask.reshape(batch, tokens)
+        kernels.scale_mask_softmax(_rows(probabilities), np.float32(1 / math.sqrt(head_dim)), mask, num_heads * tokens)
+        np.matmul(probabilities, heads(value), out=heads(context))
+        return context, probabilities if need_probabilities else None
+
+    def pooling(self, hidden_states, attention_mask, mode):
+        """The mean in one pass; other modes as in the reference."""
+        if mode != "mean" or not _are_float32(hidden_states):
+            return functional.pooling(hidden_states, attention_mask, mode)
+        batch, _, hidden = hidden_states.shape
+        y = np.empty((batch, hidden), hidden_states.dtype)
+        kernels.mean_pooling(y, np.ascontiguousarray(hidden_states), np.ascontiguousarray(attention_mask, y.dtype))
+        return y
+
+    def normalize(self, x):
+        """Both passes over a row while it is in the cache."""
+        if not _are_float32(x):
+            return functional.normalize(x)
+        y = np.array(x, order="C")
+        kernels.normalize(_rows(y))
+        return y

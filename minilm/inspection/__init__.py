@@ -1,0 +1,1 @@
+"""Looking inside a model: every operation of a pass, and every sublayer beside PyTorch's."""

@@ -1,0 +1,346 @@
+"""Sublayer by sublayer: our numbers, PyTorch's, and those of anybody's port, against the same network in float64.
+
+Two float32 engines never agree to the last digit, and neither is right. So both are measured against an arbiter: the
+reference functions on float64 copies of the same parameters. What float32 rounding makes of a sublayer is then known,
+and a mistake stands out from it at the first sublayer that it touches.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..sentences.sentence_transformer import SentenceTransformer
+from .trace import watch
+
+TEXTS = (  # of three lengths, so that two of them are padded
+    "This is an example sentence",
+    "Each sentence is converted to a vector of the same size, however long it is.",
+    "Short.",
+)
+INPUTS = ("input_ids", "token_type_ids", "attention_mask")
+OURS, TORCH, BETWEEN, FILE = "ours", "torch", "ours - torch", "file"
+
+# A difference is called wrong from so many times what float32 rounding makes of the sublayer. Our engines and PyTorch's
+# differ by a factor below 2; the approximate GELU, the mildest of the usual mistakes, makes hundreds.
+WRONG = 16.0
+ROUNDING = (2.0**-24, 2.0**-19)  # the least and the most that rounding is believed to make, as a relative difference
+
+Values = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one column is from another in a sublayer, padding left out.
+
+    Attributes
+    ----------
+    largest
+        ``max |x - y|``.
+    relative
+        ``‖x - y‖₂ / ‖arbiter‖₂``. Infinite where a number is not finite.
+    """
+
+    largest: float
+    relative: float
+
+
+@dataclass(frozen=True)
+class Sublayer:
+    """A row of the table.
+
+    Attributes
+    ----------
+    name
+        As the checkpoint calls it; ``"sentence_embedding"`` is the text's vector.
+    scale
+        ``max |arbiter|``.
+    differences
+        By column: ``"ours"``, ``"torch"`` and ``"file"`` against the arbiter, and ``"ours - torch"``. A sublayer that a
+        file lacks has no difference in that column.
+    """
+
+    name: str
+    scale: float
+    differences: Mapping[str, Difference]
+
+    @property
+    def rounding(self) -> float:
+        """The relative difference that float32 rounding makes here: the smallest of those measured."""
+        least, most = ROUNDING
+        measured = (self.differences[column].relative for column in (OURS, TORCH) if column in self.differences)
+        return max(least, min(most, *measured))
+
+    def is_wrong(self, column: str) -> bool:
+        """Whether the column is further from the arbiter than rounding explains."""
+        difference = self.differences.get(column)
+        return difference is not None and not difference.relative <= WRONG * self.rounding
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The table, in the order of the network; as a string, with what follows from it."""
+
+    sublayers: tuple[Sublayer, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that any sublayer has, in a fixed order."""
+        found = {column for sublayer in self.sublayers for column in sublayer.differences}
+        return tuple(column for column in (OURS, TORCH, BETWEEN, FILE) if column in found)
+
+    def first_wrong(self, column: str) -> str | None:
+        """The first sublayer where the column is further from the arbiter than rounding explains, or None."""
+        return next((sublayer.name for sublayer in self.sublayers if sublayer.is_wrong(column)), None)
+
+    def __str__(self) -> str:
+        width = max(len(sublayer.name) for sublayer in self.sublayers)
+        lines = [
+            f"{'':{width}}  {'largest':>9}  " + "  ".join(f"{column:^17}" for column in self.columns),
+            f"{'sublayer':{width}}  {'|float64|':>9}" + f"  {'max abs':>8} {'relative':>8}" * len(self.columns),
+        ]
+        for sublayer in self.sublayers:
+            cells = [_cell(sublayer.differences.get(column)) for column in self.columns]
+            wrong = [
+                column for column in self.columns if column != BETWEEN and self.first_wrong(column) == sublayer.name
+            ]
+            mark = f"  ← {', '.join(wrong)}: the first that rounding does not explain" if wrong else ""
+            lines.append(f"{sublayer.name:{width}}  {sublayer.scale:9.3g}  {'  '.join(cells)}{mark}")
+        return "\n".join([*lines, "", *(self._verdict(column) for column in self.columns)])
+
+    def _verdict(self, column: str) -> str:
+        """One line on a column: where it goes wrong, or how large it gets and where it grows most."""
+        rows = [sublayer for sublayer in self.sublayers if column in sublayer.differences]
+        wrong = next((i for i, sublayer in enumerate(rows) if sublayer.is_wrong(column)), None)
+        if wrong is not None and column != BETWEEN:
+            first, found = rows[wrong], rows[wrong].differences[column].relative
+            return (
+                f"{column}: wrong from {first.name} on, by {found:.1e} where rounding makes {first.rounding:.1e}; "
+                f"of the sublayers before it, {wrong} were compared, and rounding explains them"
+            )
+        largest = max(rows, key=lambda sublayer: sublayer.differences[column].largest)
+        sizes = [max(ROUNDING[0], sublayer.differences[column].relative) for sublayer in rows]
+        growth = [1.0, *(after / before for before, after in itertools.pairwise(sizes))]
+        factor = max(growth)
+        return (
+            f"{column}: at most {largest.differences[column].largest:.1e} apart, in {largest.name}; "
+            f"grows most, {factor:.1f} times, in {rows[growth.index(factor)].name}"
+        )
+
+
+def _cell(difference: Difference | None) -> str:
+    return f"{'–':>8} {'–':>8}" if difference is None else f"{difference.largest:8.1e} {difference.relative:8.1e}"
+
+
+# ---- measuring -------------------------------------------------------------------------------------------------------
+
+
+def measure(
+    name_or_path: str | os.PathLike[str],
+    texts: Sequence[str] = TEXTS,
+    *,
+    backend: str | None = None,
+    device: str | None = None,
+    against: str | os.PathLike[str] | None = None,
+    **where: Any,
+) -> Parity:
+    """Run a model in float32 and in float64, in PyTorch where that is installed, and compare every sublayer.
+
+    Parameters
+    ----------
+    name_or_path, where
+        The model and how it is found, see `minilm.SentenceTransformer`.
+    texts
+        What to run it on, as one padded batch. Texts of different lengths show mistakes with padding.
+    backend, device
+        The engine to measure as ours.
+    against
+        An ``.npz`` with the intermediate results of a port for the same texts: arrays under the names that the table
+        has, of the shapes that `save_intermediates` writes, or with the kept tokens alone, [total_tokens, hidden]. Not
+        all need be there.
+
+    Raises
+    ------
+    ValueError
+        If ``against`` holds unknown names, shapes that do not fit, or was made from other ids.
+    """
+    arbiter, encoded = _load(name_or_path, texts, dtype="float64", backend="numpy", **where)
+    ours, _ = _load(name_or_path, texts, backend=backend, device=device, **where)
+    expected = intermediates(arbiter, encoded)
+    columns: dict[str, Values] = {OURS: intermediates(ours, encoded)}
+    if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"):
+        columns[TORCH] = torch_intermediates(arbiter, encoded, expected, _model_folder(name_or_path, **where))
+    if against is not None:
+        columns[FILE] = read_intermediates(against, expected, encoded)
+    return compare(expected, columns, encoded["attention_mask"])
+
+
+def compare(arbiter: Values, columns: Mapping[str, Values], attention_mask: np.ndarray) -> Parity:
+    """Compare every column with the arbiter, sublayer by sublayer, at the tokens that the mask keeps."""
+    kept = np.asarray(attention_mask) != 0
+
+    def rows() -> Iterator[Sublayer]:
+        for name, array in arbiter.items():
+            exact = _kept(array, kept)
+            found = {column: _kept(values[name], kept) for column, values in columns.items() if name in values}
+            differences = {column: _difference(x, exact, exact) for column, x in found.items()}
+            if OURS in found and TORCH in found:
+                differences[BETWEEN] = _difference(found[OURS], found[TORCH], exact)
+            yield Sublayer(name, float(np.abs(exact).max()), differences)
+
+    return Parity(tuple(rows()))
+
+
+def _kept(x: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The rows of tokens that count, [batch, tokens, …] → [total_tokens, …]; what has no tokens stays whole."""
+    x = np.asarray(x, np.float64)
+    return x[kept] if x.shape[:2] == kept.shape else x
+
+
+def _difference(x: np.ndarray, y: np.ndarray, exact: np.ndarray) -> Difference:
+    error = x - y
+    if not np.isfinite(error).all():
+        return Difference(math.inf, math.inf)
+    return Difference(float(np.abs(error).max()), float(np.linalg.norm(error) / np.linalg.norm(exact)))
+
+
+def _load(
+    name_or_path: Any, texts: Sequence[str], **settings: Any
+) -> tuple[SentenceTransformer, dict[str, np.ndarray]]:
+    model = SentenceTransformer(name_or_path, **settings)
+    encoded = model.tokenize(list(texts))
+    return model, {name: np.asarray(encoded[name]) for name in INPUTS}
+
+
+# ---- intermediate results --------------------------------------------------------------------------------------------
+
+
+def intermediates(model: SentenceTransformer, encoded: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run the model on a padded batch and return the result of every sublayer, in the order of the network.
+
+    Parameters
+    ----------
+    model
+        The model.
+    encoded
+        What its ``tokenize`` returns: ``input_ids`` and so on, [batch, tokens].
+    """
+    network = model.transformer.model
+    watched, record = watch(network, arrays=True)
+    output = watched(**encoded)
+    values = {step.name: network.backend.to_numpy(step.arrays["output"]) for step in record}
+    values["sentence_embedding"] = _sentence_embedding(model, output.last_hidden_state, encoded)
+    return values
+
+
+def _sentence_embedding(
+    model: SentenceTransformer, hidden_states: np.ndarray, encoded: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Do what stands on the network: pooling and the steps after it, [batch, tokens, hidden] → [batch, components]."""
+    backend, ops = model.backend, model.backend.operations
+    vectors = model.pooling(backend.from_numpy(hidden_states), backend.from_numpy(encoded["attention_mask"]), ops)
+    for step in model.steps:
+        vectors = step(vectors, ops)
+    return backend.to_numpy(vectors)
+
+
+def torch_intermediates(
+    model: SentenceTransformer, encoded: Mapping[str, np.ndarray], names: Iterable[str], folder: Path
+) -> dict[str, np.ndarray]:
+    """Run transformers' BertModel in float32 and return the outputs of its modules of these names.
+
+    The sentence embedding is pooled by ``model`` from PyTorch's hidden states.
+    """
+    import torch
+    from transformers import BertModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    network = BertModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    values: dict[str, np.ndarray] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            values[name] = (output[0] if isinstance(output, tuple) else output).numpy()
+
+        return hook
+
+    modules = dict(network.named_modules())
+    for name in names:
+        if name in modules:
+            modules[name].register_forward_hook(keep(name))
+    with torch.no_grad():
+        output = network(**{name: torch.from_numpy(x) for name, x in encoded.items()})
+    values["sentence_embedding"] = _sentence_embedding(model, output.last_hidden_state.numpy(), encoded)
+    return values
+
+
+def _model_folder(name_or_path: Any, cache_folder: Any = None, **where: Any) -> Path:
+    """The folder of the transformer's own files, which transformers reads by itself."""
+    from ..loading.hub import find_files
+
+    files = find_files(name_or_path, cache_dir=cache_folder, **where)
+    files.get("model.safetensors") or files["pytorch_model.bin"]  # so that it is there
+    return files["config.json"].parent
+
+
+def save_intermediates(
+    file: str | os.PathLike[str],
+    name_or_path: str | os.PathLike[str],
+    texts: Sequence[str] = TEXTS,
+    *,
+    dtype: str = "float64",
+    **settings: Any,
+) -> None:
+    """Write the ids and the result of every sublayer to an ``.npz``, for a port to be compared with elsewhere.
+
+    Parameters
+    ----------
+    file
+        Where to write.
+    name_or_path, settings
+        The model, see `minilm.SentenceTransformer`.
+    texts
+        What to run it on.
+    dtype
+        ``"float64"``, the arbiter, or ``"float32"``.
+    """
+    model, encoded = _load(name_or_path, texts, dtype=dtype, **settings)
+    values: dict[str, Any] = {**encoded, **intermediates(model, encoded)}
+    with open(file, "wb") as stream:
+        np.savez(stream, **values)
+
+
+def read_intermediates(
+    file: str | os.PathLike[str], expected: Values, encoded: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Read the intermediate results of a port; raise a `ValueError` that says what does not fit."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            values = dict(archive.items())
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{file} is not an .npz of arrays: {error}") from error
+    for name in [name for name in INPUTS if name in values]:
+        if not np.array_equal(values.pop(name), encoded[name]):
+            raise ValueError(f"{file}: {name} differs from what the texts give: it was made from other texts")
+    unknown = [name for name in values if name not in expected]
+    if unknown or not values:
+        known = ", ".join(list(expected)[:9])
+        raise ValueError(f"{file}: unknown names {', '.join(unknown) or '(the file is empty)'}; known: {known}, …")
+    total = int(np.count_nonzero(encoded["attention_mask"]))
+    for name, x in values.items():
+        shape = expected[name].shape
+        shapes = [shape, (total, *shape[2:])] if len(shape) == 3 else [shape]
+        if x.shape not in shapes:
+            raise ValueError(f"{file}: {name} has the shape {x.shape}, expected {' or '.join(map(str, shapes))}")
+        if x.dtype.kind != "f":
+            raise ValueError(f"{file}: {name} has the dtype {x.dtype}, expected floating-point numbers")
+    return values

@@ -1,0 +1,64 @@
+"""Checks of what a model is called with: ids, masks, token types and positions, on the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..config import BertConfig
+
+
+def check_padded(
+    config: BertConfig,
+    input_ids: Any,
+    attention_mask: np.ndarray | None = None,
+    token_type_ids: np.ndarray | None = None,
+    position_ids: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Check a padded batch and fill in what is None; return ids, mask, types and positions, each [batch, tokens].
+
+    Raises
+    ------
+    ValueError
+        For an id without a row in its table, shapes that differ, or more tokens than positions; with both numbers.
+    TypeError
+        For ids that are not integers.
+    """
+    if np.ndim(input_ids) != 2 or input_ids.shape[1] == 0:
+        raise ValueError(f"input_ids must be [batch, tokens], tokens at least 1, got the shape {np.shape(input_ids)}")
+    shape, limit = input_ids.shape, config.max_position_embeddings
+    if shape[1] > limit and position_ids is None:
+        raise ValueError(
+            f"input_ids has {shape[1]} tokens, but the model has {limit} positions: "
+            f"tokenize with truncation=True, max_length={limit}"
+        )
+    mask = np.ones(shape, dtype=np.int64) if attention_mask is None else attention_mask
+    types = np.zeros(shape, dtype=np.int64) if token_type_ids is None else token_type_ids
+    positions = np.arange(shape[1])[None, :] if position_ids is None else position_ids
+    if mask.shape != shape:
+        raise ValueError(f"attention_mask has the shape {mask.shape}, but input_ids has {shape}")
+    if mask.dtype.kind not in "biuf":
+        raise TypeError(f"attention_mask must be numbers, 1 where a token counts, got {mask.dtype}")
+    if not np.all((mask == 0) | (mask == 1)):
+        wrong = mask[(mask != 0) & (mask != 1)][0]
+        raise ValueError(f"attention_mask must be 1 where a token counts and 0 where not, but it has {wrong}")
+    if positions.shape == (1, shape[1]):  # one row of positions for all texts, as transformers takes it
+        positions = np.ascontiguousarray(np.broadcast_to(positions, shape))
+    check_ids(input_ids, types, positions, config)
+    return input_ids, mask, types, positions
+
+
+def check_ids(input_ids: np.ndarray, token_type_ids: np.ndarray, position_ids: np.ndarray, config: BertConfig) -> None:
+    """Raise unless every id has a row in its table: a compiled kernel does not look."""
+    for name, ids, limit in (
+        ("input_ids", input_ids, config.vocab_size),
+        ("token_type_ids", token_type_ids, config.type_vocab_size),
+        ("position_ids", position_ids, config.max_position_embeddings),
+    ):
+        if ids.dtype.kind not in "iu":
+            raise TypeError(f"{name} must be integers, got {ids.dtype}")
+        if ids.shape != input_ids.shape:
+            raise ValueError(f"{name} has the shape {ids.shape}, but input_ids has {input_ids.shape}")
+        if ids.size and not 0 <= (wrong := int(ids.min()) if ids.min() < 0 else int(ids.max())) < limit:
+            raise ValueError(f"{name} has {wrong}, but its table has the rows 0 to {limit - 1}")

@@ -1,0 +1,254 @@
+"""Models with a head: words for a mask, labels of texts and tokens, whether one sentence follows another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from .. import heads, parameters
+from ..arrays import Array, array_namespace
+from ..backends import Backend, on_device
+from ..config import BertConfig
+from ..functional import softmax
+from ..operations import Operations
+from ..packing import Pack
+from ..parameters import Params, Shapes
+from ..tokenizing.texts import check_text
+from .outputs import HeadOutput
+from .pretrained import PreTrainedModel
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ..tokenizing.tokenizer import Tokenizer
+
+
+class _ModelWithHead(PreTrainedModel):
+    """An encoder under ``bert`` and a head beside it, which turns the last hidden states into logits."""
+
+    def head(self, hidden_states: Array) -> Array:
+        """Turn hidden states [batch, tokens, hidden] into logits."""
+        raise NotImplementedError
+
+    @on_device
+    def __call__(
+        self,
+        input_ids: Any,
+        *,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> HeadOutput:
+        """Run the network on a padded batch: parameters and errors as in `BertModel`, but by keyword.
+
+        A mask and token types look alike, zeros and ones of one shape: by keyword they can't be swapped unnoticed.
+        """
+        states, attentions = self.run_padded(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        return HeadOutput(
+            logits=self.returned(self.head(states[-1]), input_ids),
+            hidden_states=self.returned(states, input_ids) if output_hidden_states else None,
+            attentions=self.returned(attentions, input_ids) if output_attentions else None,
+        )
+
+    @on_device
+    def forward_packed(self, pack: Pack) -> Array:
+        """Run the model on a pack: logits [total_tokens, labels or vocab], on the backend."""
+        return self.head(self.run_packed(pack))
+
+
+class BertForMaskedLM(_ModelWithHead):
+    """BERT with its first task's head: which word was masked? Logits [batch, tokens, vocab].
+
+    Parameters
+    ----------
+    params, config, backend
+        As for `minilm.models.pretrained.PreTrainedModel`.
+    tokenizer
+        For `fill_mask`; a model from `from_pretrained` finds its own.
+    """
+
+    optional = frozenset({"cls.predictions.bias", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"})
+
+    def __init__(
+        self,
+        params: Params,
+        config: BertConfig,
+        backend: str | Backend | None = None,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        super().__init__(params, config, backend)
+        predictions = self.params["cls"]["predictions"]
+        if "bias" not in {**predictions, **predictions.get("decoder", {})}:
+            raise ValueError(
+                "both cls.predictions.bias and cls.predictions.decoder.bias are missing: one must be there"
+            )
+        if not config.tie_word_embeddings and "weight" not in predictions.get("decoder", {}):
+            raise ValueError(
+                "cls.predictions.decoder.weight is missing, but tie_word_embeddings is false in the config"
+            )
+        self._tokenizer = tokenizer
+
+    def with_operations(self, operations: Operations) -> Self:
+        """See `minilm.models.pretrained.PreTrainedModel.with_operations`."""
+        model = super().with_operations(operations)
+        model._tokenizer = self._tokenizer
+        return model
+
+    @classmethod
+    def shapes(cls, config: BertConfig) -> Shapes:
+        """Every parameter's name and shape; the decoder's weight and one of the two biases may be absent."""
+        return parameters.bert(config, "bert.") | parameters.masked_lm(config)
+
+    def head(self, hidden_states: Array) -> Array:
+        """[..., hidden] → [..., vocab]."""
+        words = self.encoder_params["embeddings"]["word_embeddings"]["weight"]
+        return heads.masked_lm(
+            self.params["cls"]["predictions"], hidden_states, words, self.config, self.backend.operations
+        )
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The checkpoint's tokenizer, loaded when it is first asked for."""
+        if self._tokenizer is None:
+            if self._source is None:
+                raise ValueError("a model made from arrays has no tokenizer of its own: pass one to the constructor")
+            from ..tokenizing.tokenizer import tokenizer_from_files
+
+            self._tokenizer = tokenizer_from_files(self._source[0])
+        return self._tokenizer
+
+    @on_device
+    def fill_mask(self, text: str, top_k: int = 5) -> list[Any]:
+        """Say what may stand for each ``[MASK]`` of a text, as Hugging Face's fill-mask pipeline does.
+
+        The product with the vocabulary, most of the work for a short text, is done at the masks alone.
+
+        Parameters
+        ----------
+        text
+            A text with one or several masks.
+        top_k
+            How many candidates, the most probable first.
+
+        Returns
+        -------
+        candidates
+            For one mask a list of ``{"score", "token", "token_str", "sequence"}``: the probability, the id, the word,
+            and the text with it. For several a list of such lists, one per mask, with the other masks left in place.
+
+        Raises
+        ------
+        TypeError
+            If the text is not a string.
+        ValueError
+            If the text has no mask or too many tokens, or ``top_k`` is not between 1 and the size of the vocabulary.
+        """
+        check_text(text, "text")
+        tokenizer = self.tokenizer
+        if not 1 <= top_k <= self.config.vocab_size:
+            raise ValueError(f"top_k must be between 1 and {self.config.vocab_size}, the vocabulary, got {top_k}")
+        encoded = tokenizer(text, return_tensors="np")
+        ids = encoded["input_ids"][0]
+        masks = np.flatnonzero(ids == tokenizer.mask_token_id)
+        if len(masks) == 0:
+            raise ValueError(
+                f"no {tokenizer.mask_token} in the text {text!r:.60}: write it where a word is to be found"
+            )
+        states, _ = self.run_padded(**encoded)
+        xp = array_namespace(states[-1])
+        masked = xp.take(states[-1][0, :, :], self.backend.from_numpy(masks), axis=0)  # [masks, hidden]
+        scores = softmax(self.backend.to_numpy(self.head(masked)))
+        found = []
+        for place, row in zip(masks, scores, strict=True):
+            candidates = []
+            for token in np.argsort(-row, kind="stable")[:top_k].tolist():
+                filled = np.where(np.arange(len(ids)) == place, token, ids)
+                filled = filled[filled != tokenizer.pad_token_id]
+                candidates.append(
+                    {
+                        "score": float(row[token]),
+                        "token": token,
+                        "token_str": tokenizer.decode([token]),
+                        "sequence": tokenizer.decode(filled, skip_special_tokens=len(masks) == 1),
+                    }
+                )
+            found.append(candidates)
+        return found[0] if len(masks) == 1 else found
+
+
+class BertForTokenClassification(_ModelWithHead):
+    """BERT with a classifier of tokens: logits [batch, tokens, labels]. The labels are `BertConfig.labels`."""
+
+    @classmethod
+    def shapes(cls, config: BertConfig) -> Shapes:
+        """Every parameter's name and shape."""
+        classifier = parameters.dense("classifier", config.hidden_size, len(config.labels))
+        return parameters.bert(config, "bert.") | classifier
+
+    def head(self, hidden_states: Array) -> Array:
+        """[..., hidden] → [..., labels]."""
+        return self.backend.operations.linear(hidden_states, **self.params["classifier"])
+
+
+class _ModelWithPooler(_ModelWithHead):
+    """An encoder with its pooler, and a head on that: logits [batch, labels], one row for each text."""
+
+    classifier: ClassVar[str]  # the head's name in the checkpoint
+
+    @classmethod
+    def shapes(cls, config: BertConfig) -> Shapes:
+        """Every parameter's name and shape."""
+        encoder = parameters.bert(config, "bert.") | parameters.pooler("bert.", config.hidden_size)
+        return encoder | parameters.dense(cls.classifier, config.hidden_size, cls.count_labels(config))
+
+    @classmethod
+    def count_labels(cls, config: BertConfig) -> int:
+        """Return how many logits a text gets."""
+        return len(config.labels)
+
+    def head(self, hidden_states: Array) -> Array:
+        """[batch, tokens, hidden] → [batch, labels]."""
+        ops, named = self.backend.operations, dict(parameters.flatten(self.params))
+        pooled = heads.pooler(self.params["bert"]["pooler"], hidden_states, ops)
+        return ops.linear(pooled, named[f"{self.classifier}.weight"], named[f"{self.classifier}.bias"])
+
+    @on_device
+    def forward_packed(self, pack: Pack) -> Array:
+        """Run the model on a pack: logits [texts, labels], on the backend."""
+        states = self.run_packed(pack)
+        firsts = self.backend.from_numpy(pack.starts)
+        return self.head(array_namespace(states).take(states, firsts, axis=0)[:, None, :])
+
+
+class BertForSequenceClassification(_ModelWithPooler):
+    """BERT with a classifier of texts, or pairs of texts, on its pooler: logits [batch, labels].
+
+    The labels are `BertConfig.labels`.
+    """
+
+    classifier = "classifier"
+
+    def probabilities(self, logits: Array) -> Array:
+        """Logits as probabilities by what the config says of the problem; a regression's numbers stay as they are."""
+        return heads.probabilities(logits, self.config.problem_type)
+
+
+class BertForNextSentencePrediction(_ModelWithPooler):
+    """BERT with its second task's head: logits [batch, 2], first that text B follows text A, then that it is random."""
+
+    classifier = "cls.seq_relationship"
+
+    @classmethod
+    def count_labels(cls, config: BertConfig) -> int:
+        """Two: it follows, or it is random."""
+        return 2

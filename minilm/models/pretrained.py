@@ -1,0 +1,215 @@
+"""What all models share: loading, the checks at the edge, and the encoder in either layout.
+
+A model is parameters, a config and a backend. It checks ids once, on the host, runs the network in the layout asked
+for, and hands NumPy arrays back for NumPy arrays in; arrays that already live on the backend stay there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from .. import bert
+from ..arrays import Array
+from ..backends import Backend, get_backend, on_device
+from ..config import BertConfig
+from ..loading.checkpoint import load_params, read_config
+from ..loading.hub import ModelFiles, find_files
+from ..operations import Operations
+from ..packing import Pack
+from ..parameters import Params, Shapes, check_params, flatten
+from .checks import check_ids, check_padded
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class PreTrainedModel:
+    """Parameters, a config and a backend.
+
+    Parameters
+    ----------
+    params
+        The tree of parameters: NumPy arrays of one dtype under the names of the checkpoint, split at the dots.
+    config
+        The configuration that belongs to them.
+    backend
+        A `minilm.backends.Backend` or its name; None picks the default.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is missing, unknown, or not of the shape that the config gives it.
+    """
+
+    optional: ClassVar[frozenset[str]] = frozenset()  # parameters that a checkpoint may lack
+
+    def __init__(self, params: Params, config: BertConfig, backend: str | Backend | None = None) -> None:
+        check_params(params, self.shapes(config), self.optional)
+        dtype = str(next(array.dtype for _, array in flatten(params)))
+        if not isinstance(backend, Backend):
+            backend = get_backend(backend, dtype=dtype)
+        elif backend.dtype != dtype:
+            raise ValueError(f"the parameters are {dtype}, but the backend {backend.name!r} is for {backend.dtype}")
+        self.config = config
+        self.backend = backend
+        self.params = backend.place(params)
+        self._source: tuple[ModelFiles, dict[str, Any]] | None = None  # what `from_files` was called with
+
+    @classmethod
+    def shapes(cls, config: BertConfig) -> Shapes:
+        """Every parameter's name and shape."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        backend: str | Backend | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        **config_values: Any,
+    ) -> Self:
+        """Load a checkpoint by its name.
+
+        Parameters
+        ----------
+        name_or_path
+            A folder, or a name such as ``"sentence-transformers/all-MiniLM-L6-v2"``, which
+            `minilm.loading.hub.find_files` looks up.
+        backend, device
+            With which functions to compute, and where: see `minilm.backends.get_backend`.
+        dtype
+            ``"float32"``, the default, or ``"float64"`` for an arbiter between float32 backends.
+        revision, token, cache_dir, local_files_only
+            As in `minilm.loading.hub.find_files`.
+        **config_values
+            Replace values of ``config.json``, for example ``num_labels=2`` where it names no labels.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the checkpoint, or a file of it, is not found.
+        ValueError
+            If a file is corrupted, or describes a model that this network does not implement.
+        """
+        files = find_files(
+            name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
+        )
+        return cls.from_files(files, get_backend(backend, device=device, dtype=dtype), **config_values)
+
+    @classmethod
+    def from_files(cls, files: ModelFiles, backend: str | Backend | None = None, **config_values: Any) -> Self:
+        """Load a checkpoint whose files are found: see `from_pretrained`.
+
+        Parameters
+        ----------
+        files
+            From `minilm.loading.hub.find_files`.
+        backend
+            A `minilm.backends.Backend` or its name; None picks the default.
+        **config_values
+            Replace values of ``config.json``.
+        """
+        backend = backend if isinstance(backend, Backend) else get_backend(backend)
+        config = read_config(files, **config_values)
+        params = load_params(files, cls.shapes(config), optional=cls.optional, dtype=backend.dtype)
+        model = cls(params, config, backend)
+        model._source = files, config_values
+        return model
+
+    def with_operations(self, operations: Operations) -> Self:
+        """Return this model as it computes with another table of operations. The parameters are shared."""
+        backend = dataclasses.replace(self.backend, operations=operations, place=lambda placed: placed)
+        model = type(self)(self.params, self.config, backend)
+        model._source = self._source
+        return model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle a loaded model by its name, so that another process maps the same file instead of copying weights.
+
+        The Hub's access token is left out of the pickle; by then the files are in the cache.
+        """
+        if self._source is not None:
+            files, config_values = self._source
+            computing = {"name": self.backend.name, "device": self.backend.device, "dtype": self.backend.dtype}
+            return _load_again, (type(self), files, computing, config_values)
+        return type(self), (self.params, self.config, self.backend.name)
+
+    # ---- the encoder, in either layout -------------------------------------------------------------------------------
+
+    @property
+    def encoder_params(self) -> Params:
+        """The subtree of `minilm.bert`: ``bert`` where a head stands beside it, otherwise the whole tree."""
+        return self.params.get("bert", self.params)
+
+    def run_padded(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        *,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> tuple[list[Array], list[Array]]:
+        """Check a batch [batch, tokens] and run the encoder on it.
+
+        Returns the hidden states, all of them or the last alone, and the attention probabilities, all of them or none:
+        arrays of the backend.
+        """
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids)
+        on_host = [x if x is None else _to_host(x, self.backend) for x in inputs]
+        ids, mask, types, positions = map(self.backend.from_numpy, check_padded(self.config, *on_host))
+        params, config, ops = self.encoder_params, self.config, self.backend.operations
+        attention = bert.padded_attention(mask, config.num_attention_heads, ops)
+        states: deque[Array] = deque(maxlen=None if output_hidden_states else 1)
+        attentions: list[Array] = []
+        for state, probabilities in bert.bert(params, ids, types, positions, attention, config, ops):
+            states.append(state)
+            if output_attentions and probabilities is not None:
+                attentions.append(probabilities)
+        return list(states), attentions
+
+    def run_packed(self, pack: Pack) -> Array:
+        """Check a pack and run the encoder on it: the last hidden states [total_tokens, hidden], on the backend."""
+        check_ids(pack.input_ids, pack.token_type_ids, pack.position_ids, self.config)
+        ids, types, positions = map(self.backend.from_numpy, (pack.input_ids, pack.token_type_ids, pack.position_ids))
+        params, config, ops = self.encoder_params, self.config, self.backend.operations
+        attention = bert.packed_attention(pack.runs, config.num_attention_heads, ops)
+        states = bert.bert(params, ids, types, positions, attention, config, ops)
+        return deque(states, maxlen=1)[0][0]
+
+    @on_device
+    def forward_packed(self, pack: Pack) -> Array:
+        """Run the model on a pack: the last hidden states [total_tokens, hidden], on the backend."""
+        return self.run_packed(pack)
+
+    def returned(self, value: Any, like: Any) -> Any:
+        """Bring a result, or several, to where the input ``like`` came from."""
+        if isinstance(value, (list, tuple)):
+            return tuple(self.returned(one, like) for one in value)
+        return self.backend.to_numpy(value) if _is_on_host(like) else value
+
+
+def _is_on_host(x: Any) -> bool:
+    return isinstance(x, (np.ndarray, list, tuple))
+
+
+def _to_host(x: Any, backend: Backend) -> np.ndarray:
+    return np.asarray(x) if _is_on_host(x) else backend.to_numpy(x)
+
+
+def _load_again(
+    cls: type[PreTrainedModel], files: ModelFiles, computing: dict[str, Any], config_values: dict[str, Any]
+) -> PreTrainedModel:
+    return cls.from_files(files, get_backend(**computing), **config_values)

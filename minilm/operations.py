@@ -1,0 +1,61 @@
+"""`Operations`: the table that the network calls. A backend overrides what it computes differently."""
+
+from __future__ import annotations
+
+from . import functional
+from .arrays import Array
+
+
+class Operations:
+    """The reference: primitives that are the formulas of `minilm.functional`, and compositions of these primitives.
+
+    A *primitive* is one formula. A *composition* is written on ``self``: a backend that overrides `linear` alone gets
+    every matrix product of the network. Compositions have names of their own because a backend may fuse one into a
+    single pass over memory. A *twin* is such an override: it has the signature of the reference and its results, within
+    rounding.
+    """
+
+    linear = staticmethod(functional.linear)
+    add = staticmethod(functional.add)
+    activation = staticmethod(functional.activation)
+    layer_norm = staticmethod(functional.layer_norm)
+    embedding = staticmethod(functional.embedding)
+    attention = staticmethod(functional.attention)
+    pooling = staticmethod(functional.pooling)
+    normalize = staticmethod(functional.normalize)
+
+    def linear_activation(self, x: Array, weight: Array, bias: Array, activation: str) -> Array:
+        """`minilm.functional.linear_activation`, through this table."""
+        return self.activation(self.linear(x, weight, bias), activation)
+
+    def linear_add_layer_norm(
+        self, x: Array, residual: Array, weight: Array, bias: Array, norm_weight: Array, norm_bias: Array, eps: float
+    ) -> Array:
+        """`minilm.functional.linear_add_layer_norm`, through this table."""
+        return self.layer_norm(self.add(self.linear(x, weight, bias), residual), norm_weight, norm_bias, eps)
+
+    def embeddings(
+        self,
+        input_ids: Array,
+        token_type_ids: Array,
+        position_ids: Array,
+        words: Array,
+        token_types: Array,
+        positions: Array,
+        norm_weight: Array,
+        norm_bias: Array,
+        eps: float,
+    ) -> Array:
+        """`minilm.functional.embeddings`, through this table."""
+        summed = self.add(self.embedding(input_ids, words), self.embedding(token_type_ids, token_types))
+        summed = self.add(summed, self.embedding(position_ids, positions))
+        return self.layer_norm(summed, norm_weight, norm_bias, eps)
+
+    def overrides(self) -> tuple[str, ...]:
+        """Return the names of the operations that this table computes in its own way."""
+        return tuple(name for name in OPERATIONS if getattr(type(self), name) is not getattr(Operations, name))
+
+
+# The names of all operations: primitives, then compositions.
+OPERATIONS = tuple(name for name in vars(Operations) if not name.startswith("_") and name != "overrides")
+REFERENCE = Operations()

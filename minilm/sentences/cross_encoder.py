@@ -1,0 +1,258 @@
+"""`CrossEncoder`: pairs of texts to scores, with the names and defaults of the package sentence-transformers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..backends import Backend
+from ..functional import sigmoid, softmax
+from ..loading.hub import ModelFiles
+from ..loading.json_files import read_json
+from ..models import BertForSequenceClassification
+from ..packing import Pack, Tokens
+from .inputs import also_named, as_pairs, check_settings, gather_array
+from .modules import Transformer, identity, load_transformer, read_config, read_modules_json, torch_activation
+from .text_model import TextModel
+
+Activation = Callable[[np.ndarray], np.ndarray]
+
+
+class CrossEncoder(TextModel):
+    """A model that reads two texts together and scores them: slower than comparing vectors, and more exact.
+
+    The constructor takes a name and reads the model's files, as the package sentence-transformers does; or it takes
+    ``modules`` that are already there, and reads nothing.
+
+    Parameters
+    ----------
+    model_name_or_path
+        A folder, or a name on the Hugging Face Hub; ``cross-encoder/`` may be left out.
+    modules
+        Instead of a name: a list of one `minilm.sentences.modules.Transformer`, whose model is a
+        `minilm.models.BertForSequenceClassification`.
+    device, backend, dtype, threads, truncation
+        As in `minilm.SentenceTransformer`.
+    prompts, default_prompt_name
+        Texts that `predict` puts before the first text of each pair.
+    cache_folder, revision, local_files_only, token
+        Where and how the files are found, see `minilm.loading.hub.find_files`.
+    num_labels
+        How many labels the model is expected to have.
+    max_length
+        How many tokens of a pair are read, see `max_seq_length`.
+    activation_fn
+        What makes scores of logits, a function of a NumPy array. By default the one that the model's config names, else
+        sigmoid for one label and nothing for several.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        modules: Sequence[Transformer] | None = None,
+        device: str | None = None,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        cache_folder: str | os.PathLike[str] | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        backend: str | Backend | None = None,
+        num_labels: int | None = None,
+        max_length: int | None = None,
+        activation_fn: Activation | None = None,
+        dtype: str | None = None,
+        threads: int | None = None,
+        truncation: str = "warn",
+    ) -> None:
+        super().__init__(
+            model_name_or_path,
+            modules,
+            prompts=prompts,
+            default_prompt_name=default_prompt_name,
+            cache_folder=cache_folder,
+            revision=revision,
+            local_files_only=local_files_only,
+            token=token,
+            backend=backend,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            truncation=truncation,
+        )
+        if num_labels not in (None, self.num_labels):
+            raise ValueError(f"num_labels is {num_labels}, but the model has {self.num_labels}")
+        if max_length is not None:
+            self.max_seq_length = max_length
+        if activation_fn is None:
+            name = self._config.get("activation_fn")
+            activation_fn = torch_activation(name) if name else sigmoid if self.num_labels == 1 else identity
+        self.activation_fn = activation_fn
+
+    @staticmethod
+    def _full_name(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
+        has_owner = not isinstance(name, str) or "/" in name or Path(name).exists()
+        return name if has_owner else f"cross-encoder/{name}"
+
+    @staticmethod
+    def _read_config(files: ModelFiles) -> Mapping[str, Any]:
+        """Read the settings of a cross-encoder; older models have the activation in their ``config.json``."""
+        modules = files.get("modules.json")
+        if modules is not None and (entries := read_modules_json(modules)) != [("Transformer", "")]:
+            raise ValueError(f"{modules}: expected one Transformer in the model's own folder, found {entries}")
+        config = read_json(files["config.json"])
+        activation = config.get("sbert_ce_default_activation_function")
+        activation = (config.get("sentence_transformers") or {}).get("activation_fn", activation)
+        return {"activation_fn": activation} | read_config(files, "CrossEncoder")
+
+    @staticmethod
+    def _load_modules(files: ModelFiles, backend: Backend) -> Sequence[Any]:
+        return [load_transformer(files, BertForSequenceClassification, backend)]
+
+    def _check_modules(self, modules: Sequence[Any]) -> Transformer:
+        if len(modules) != 1 or not isinstance(modules[0], Transformer):
+            raise ValueError(f"expected one Transformer, got {modules!r}")
+        return modules[0]
+
+    @property
+    def num_labels(self) -> int:
+        """How many scores a pair gets."""
+        return len(self.transformer.model.config.labels)
+
+    @also_named(sentences="inputs", activation_fct="activation_fn")
+    def predict(
+        self,
+        inputs: Any,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        activation_fn: Activation | None = None,
+        apply_softmax: bool = False,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: str | None = None,
+    ) -> Any:
+        """Score pairs of texts.
+
+        Parameters
+        ----------
+        inputs
+            A pair of strings, or many: a sequence, a NumPy array [pairs, 2], or an iterator, which is read as it goes.
+        prompt_name, prompt
+            What to put before the first text of every pair: one of `prompts` by name, or the text itself, which wins.
+        batch_size
+            How many pairs are computed together at most. The tokens in a pack are limited as well.
+        show_progress_bar
+            A bar on stderr; None shows one if this package's logger is at level INFO or DEBUG.
+        activation_fn
+            What makes scores of logits; by default the model's own `activation_fn`.
+        apply_softmax
+            Whether the scores of several labels are made to sum to 1 (after ``activation_fn``).
+        convert_to_numpy
+            Whether the scores of many pairs come as one array; if not, as a list.
+        convert_to_tensor, device
+            For sentence-transformers' sake: there are no tensors here, and the device is chosen with the model.
+
+        Returns
+        -------
+        numpy.ndarray
+            [pairs] for a model of one label, [pairs, labels] for one of several; one item of these for a single pair.
+
+        Raises
+        ------
+        TypeError
+            For anything but pairs of strings; the message names the index.
+        ValueError
+            For unknown settings, for a text with lone surrogates, and, if ``truncation="error"``, for pairs that are
+            too long.
+        """
+        check_settings(batch_size, convert_to_tensor, device)
+        single = _is_pair(inputs)
+        pairs, count = as_pairs([list(inputs)] if single else inputs)
+        prompt = self._choose_prompt(prompt_name, prompt)
+
+        def tokenize(batch: list[tuple[str, str]]) -> tuple[list[Tokens], np.ndarray]:
+            firsts, seconds = [prompt + first for first, _ in batch], [second for _, second in batch]
+            return self.tokenizer.encode_packed(firsts, self.max_seq_length, text_pairs=seconds)
+
+        def compute(pack: Pack) -> Any:
+            return self.backend.to_numpy(self.transformer.model.forward_packed(pack))
+
+        packs, truncation = self._in_packs(pairs, count, tokenize, compute, batch_size, show_progress_bar)
+        scores = (activation_fn or self.activation_fn)(gather_array(packs, count, self.num_labels, self.backend.dtype))
+        truncation.report()
+        if self.num_labels == 1:
+            scores = scores.reshape(len(scores))
+        elif apply_softmax:
+            scores = softmax(scores)
+        if single:
+            return scores[0]
+        return scores if convert_to_numpy else list(scores)
+
+    def rank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        activation_fn: Activation | None = None,
+        device: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Sort documents by their score together with a query.
+
+        Parameters
+        ----------
+        query, documents
+            The first and the second texts of the pairs.
+        top_k
+            How many to return; None: all.
+        return_documents
+            Whether the results have the documents.
+        prompt_name, prompt, batch_size, show_progress_bar, activation_fn, device
+            As in `predict`.
+
+        Returns
+        -------
+        list of dict
+            ``{"corpus_id": index, "score": score}``, and ``"text"`` if asked for, best first.
+
+        Raises
+        ------
+        ValueError
+            For a model of several labels: which one would be the order?
+        """
+        if self.num_labels != 1:
+            raise ValueError(f"rank needs a model of one label; this one has {self.num_labels}: use predict")
+        texts = list(documents)
+        scores = self.predict(
+            [(query, text) for text in texts],
+            prompt_name,
+            prompt,
+            batch_size,
+            show_progress_bar,
+            activation_fn,
+            device=device,
+        )
+        results: list[dict[str, Any]] = [{"corpus_id": i, "score": score} for i, score in enumerate(scores.tolist())]
+        if return_documents:
+            results = [{**result, "text": text} for result, text in zip(results, texts, strict=True)]
+        return sorted(results, key=lambda result: result["score"], reverse=True)[:top_k]
+
+
+def _is_pair(inputs: Any) -> bool:
+    """Whether this is one pair of texts, and not many: a sequence whose members are not sequences themselves."""
+    if isinstance(inputs, np.ndarray):
+        return inputs.ndim == 1 and inputs.size > 0
+    return (
+        isinstance(inputs, (list, tuple)) and len(inputs) > 0 and not isinstance(inputs[0], (list, tuple, np.ndarray))
+    )

@@ -1,0 +1,243 @@
+"""The edge of the task classes: check texts, choose prompts, count what is cut, show progress, gather results."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..tokenizing.texts import check_batch, check_text, shorten
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Packs = Iterable[tuple[np.ndarray, Sequence[Any]]]  # what `running.in_packs` yields: rows and their results
+
+
+def as_texts(inputs: Any) -> tuple[Iterator[str], int | None]:
+    """Return the texts one by one, and how many there are, None where only the end will tell.
+
+    What has a length is checked here and now, before any work is done; an iterator is checked as it goes.
+
+    Parameters
+    ----------
+    inputs
+        A sequence, a one-dimensional NumPy array, a pandas Series or an iterable, of strings.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_text`, naming the index.
+    """
+    check_batch(inputs, "a string or an iterable of strings")
+    if getattr(inputs, "ndim", 1) != 1:
+        raise TypeError(f"expected one dimension of strings, got {type(inputs).__name__} of shape {inputs.shape}")
+    checked = (check_text(text, f"input {i}") for i, text in enumerate(_items(inputs)))
+    if not hasattr(inputs, "__len__"):
+        return checked, None
+    texts = list(checked)
+    return iter(texts), len(texts)
+
+
+def as_pairs(inputs: Any) -> tuple[Iterator[tuple[str, str]], int | None]:
+    """Return the pairs of texts one by one, and how many there are, None where only the end will tell.
+
+    Parameters
+    ----------
+    inputs
+        A sequence or an iterable of pairs (lists, tuples, rows of an array) of strings.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_text`, naming the index of the pair and the place in it.
+    """
+    check_batch(inputs, "a pair of strings or an iterable of pairs")
+    checked = (_check_pair(pair, i) for i, pair in enumerate(_items(inputs)))
+    if not hasattr(inputs, "__len__"):
+        return checked, None
+    pairs = list(checked)
+    return iter(pairs), len(pairs)
+
+
+def _check_pair(pair: Any, i: int) -> tuple[str, str]:
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+        raise TypeError(f"input {i}: expected a pair of strings, got {type(pair).__name__} {shorten(pair)}")
+    return check_text(pair[0], f"input {i}[0]"), check_text(pair[1], f"input {i}[1]")
+
+
+def _items(inputs: Any) -> Iterable[Any]:
+    return inputs.tolist() if hasattr(inputs, "tolist") else inputs  # arrays and Series: Python's own strings, quickly
+
+
+def choose_prompt(
+    prompts: Mapping[str, str], default_prompt_name: str | None, prompt_name: str | None, prompt: str | None
+) -> str:
+    """Return the text to put before every input: ``prompt`` itself, else the one named, else the default, else none."""
+    if prompt is not None:
+        if prompt_name is not None:
+            logger.warning("prompt and prompt_name are both given: prompt_name %r is ignored", prompt_name)
+        return check_text(prompt, "prompt")
+    name = prompt_name if prompt_name is not None else default_prompt_name
+    if name is None:
+        return ""
+    if name not in prompts:
+        raise ValueError(f"prompt name {name!r} is unknown; known: {', '.join(map(repr, prompts)) or 'none'}")
+    return check_text(prompts[name], f"prompt {name!r}")
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """Return ``value`` as an int; raise a `ValueError` if it is not an integer of at least ``least``."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
+
+
+def check_settings(batch_size: int, convert_to_tensor: bool, device: str | None) -> None:
+    """Raise a `ValueError` for what `encode` and `predict` take for sentence-transformers' sake and cannot do."""
+    check_count("batch_size", batch_size)
+    if convert_to_tensor:
+        raise ValueError("convert_to_tensor=True: there are no tensors here; wrap the result in torch.from_numpy")
+    if device is not None:
+        raise ValueError(f"device={device!r}: the device is chosen once, when the model is loaded")
+
+
+def also_named(**old_names: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Let a function take arguments by the names that they had in earlier versions of sentence-transformers."""
+
+    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> T:
+            for old, new in old_names.items():
+                if old in kwargs and new not in kwargs:
+                    kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+class Truncation:
+    """What becomes of texts that are too long: counted here, and said once for all of a call.
+
+    Parameters
+    ----------
+    mode
+        One of ``"silent"``, ``"warn"``, ``"error"``.
+    max_length
+        How many tokens a text may have.
+    """
+
+    MODES = ("silent", "warn", "error")
+
+    def __init__(self, mode: str, max_length: int) -> None:
+        self.mode, self.max_length = self.check_mode(mode), max_length
+        self.seen = self.texts = self.tokens = 0
+
+    @classmethod
+    def check_mode(cls, mode: str) -> str:
+        """Return ``mode``; raise a `ValueError` if there is no such thing."""
+        if mode not in cls.MODES:
+            raise ValueError(f"truncation must be one of {', '.join(map(repr, cls.MODES))}, got {mode!r}")
+        return mode
+
+    def add(self, lost: np.ndarray) -> None:
+        """Take note of how many tokens each of the next texts lost; raise a `ValueError` in the mode ``"error"``."""
+        start = self.seen
+        self.seen += len(lost)
+        if not lost.any():
+            return
+        if self.mode == "error":
+            i = int(np.flatnonzero(lost)[0])
+            raise ValueError(
+                f"input {start + i} has {self.max_length + int(lost[i])} tokens, but {self.max_length} fit; "
+                "shorten it, raise max_seq_length, or pass truncation='warn' or 'silent'"
+            )
+        self.texts += int(np.count_nonzero(lost))
+        self.tokens += int(lost.sum())
+
+    def report(self) -> None:
+        """Warn, in the mode ``"warn"``, if anything was lost; the warning points at the first caller outside minilm."""
+        if self.mode != "warn" or not self.texts:
+            return
+        stacklevel, frame = 1, sys._getframe(1)
+        while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+            stacklevel, frame = stacklevel + 1, frame.f_back
+        warnings.warn(
+            f"{self.texts} of {self.seen} inputs have more than {self.max_length} tokens and lost {self.tokens} tokens "
+            "(truncation='silent' says nothing, truncation='error' refuses them)",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def with_progress(packs: Packs, total: int | None, show: bool | None) -> Iterator[tuple[np.ndarray, Sequence[Any]]]:
+    """Pass the packs on, with a progress bar on stderr if ``show``; None asks the logger: at INFO or DEBUG, yes."""
+    if show is None:
+        show = logger.getEffectiveLevel() in (logging.INFO, logging.DEBUG)
+    if not show:
+        yield from packs
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, unit="text", desc="Batches") as bar:
+        for rows, results in packs:
+            yield rows, results
+            bar.update(len(rows))
+
+
+def gather_list(packs: Packs) -> list[Any]:
+    """Return the results in the order of the inputs."""
+    results: dict[int, Any] = {}
+    for rows, values in packs:
+        results.update(zip(rows.tolist(), values, strict=True))
+    return [results[row] for row in range(len(results))]
+
+
+def gather_array(packs: Packs, count: int | None, width: int, dtype: Any, out: np.ndarray | None = None) -> np.ndarray:
+    """Return the results as the rows of one array [texts, width], in the order of the inputs.
+
+    Parameters
+    ----------
+    packs
+        Rows and their vectors, in any order.
+    count
+        How many rows there will be; None if only the end will tell.
+    width, dtype
+        Of every vector.
+    out
+        An array or memmap to write into, of exactly ``count`` rows if that is known; otherwise of enough of them, and
+        then the rows that were filled are returned.
+    """
+    if out is not None:
+        _check_out(out, count, width, dtype)
+    array = np.empty((4096 if count is None else count, width), dtype) if out is None else out
+    filled = 0
+    for rows, vectors in packs:
+        needed = int(rows.max()) + 1
+        if needed > len(array):
+            if out is not None:
+                raise ValueError(f"out has {len(out)} rows, but there are more inputs than that")
+            array.resize((max(needed, 2 * len(array)), width), refcheck=False)  # grows in place where it can
+        array[rows] = vectors
+        filled += len(rows)
+    if out is None:
+        array.resize((filled, width), refcheck=False)
+    return array if filled == len(array) else array[:filled]
+
+
+def _check_out(out: np.ndarray, count: int | None, width: int, dtype: Any) -> None:
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array or memmap, got {type(out).__name__}")
+    if out.dtype != dtype:
+        raise ValueError(f"out has dtype {out.dtype}, but the results have {np.dtype(dtype)}")
+    if out.ndim != 2 or out.shape[1] != width or (count is not None and out.shape[0] != count):
+        rows = "rows" if count is None else count
+        raise ValueError(f"out has shape {out.shape}, but the results have ({rows}, {width})")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")

@@ -1,0 +1,139 @@
+"""Texts in, results out: tokenized once, sorted by length, packed without padding, computed side by side.
+
+A *pack* is a few texts laid end to end, `[total_tokens]` ids, up to a budget of tokens. So memory follows the budget
+and not the longest text, and no multiply is spent on padding. Packs are independent of each other: one Python thread
+per core works on packs of its own, every product held to one thread, which beats threads inside small products.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from ..backends.threads import limit_threads
+from ..packing import Pack, Tokens, split_into_packs
+
+WINDOW_TEXTS = 8192  # texts that are tokenized and sorted together: enough for packs of nearly equal lengths
+PACK_TOKENS = 384  # the budget of one pack: enough to hide what Python does, little enough for a core's caches
+
+
+def compute_in_memory(compute: Callable[[Pack], Sequence[Any]], pack: Pack) -> Sequence[Any]:
+    """Return ``compute(pack)``; where memory does not suffice, compute quarters of the pack one after another.
+
+    Raises
+    ------
+    MemoryError
+        If a quarter does not fit either; the message says how large the pack was.
+    """
+    try:
+        return compute(pack)
+    except MemoryError:
+        pass  # the traceback, and with it what it keeps alive, is gone when the quarters are tried
+    texts = pack.texts()
+    results: list[Any] = [None] * len(texts)
+    try:
+        for part in split_into_packs(texts, 0, -(-len(pack.input_ids) // 4), len(texts)):
+            for row, result in zip(part.rows, compute(part), strict=True):
+                results[row] = result
+    except MemoryError as error:
+        longest = max(run.tokens for run in pack.runs)
+        raise MemoryError(
+            f"{len(pack.input_ids)} tokens in {len(texts)} texts do not fit into memory, nor does a quarter of them: "
+            f"give a smaller batch_size, or a smaller max_seq_length (the longest text has {longest} tokens)"
+        ) from error
+    return results
+
+
+def _side_by_side(
+    packs: Iterator[Pack], compute: Callable[[Pack], Sequence[Any]], threads: int
+) -> Iterator[tuple[np.ndarray, Sequence[Any]]]:
+    """Compute packs in threads of their own, some ahead of the one that is yielded, each product on one thread."""
+    pending: deque[tuple[np.ndarray, Future]] = deque()
+    failure: Exception | None = None
+    with limit_threads(1), ThreadPoolExecutor(threads) as workers:
+        try:
+            while True:
+                try:
+                    pack = next(packs)
+                except StopIteration:
+                    break
+                except Exception as error:  # a bad input: what was laid before it is still computed and handed over
+                    failure = error
+                    break
+                pending.append((pack.rows, workers.submit(compute_in_memory, compute, pack)))
+                if len(pending) > 2 * threads:
+                    rows, future = pending.popleft()
+                    yield rows, future.result()
+            while pending:
+                rows, future = pending.popleft()
+                yield rows, future.result()
+        finally:  # after Ctrl-C, an error, or a consumer that stopped: no further pack is started
+            for _, future in pending:
+                future.cancel()
+    if failure is not None:
+        raise failure
+
+
+def in_packs(
+    inputs: Iterable[Any],
+    tokenize: Callable[[list[Any]], list[Tokens]],
+    compute: Callable[[Pack], Sequence[Any]],
+    *,
+    threads: int = 1,
+    max_tokens: int = PACK_TOKENS,
+    max_texts: int = 32,
+    window: int = WINDOW_TEXTS,
+) -> Iterator[tuple[np.ndarray, Sequence[Any]]]:
+    """Run ``compute`` over all inputs, a pack at a time; yield ``(rows, results)`` with one result per row.
+
+    Every input comes back exactly once, under its index; packs come in the order in which they were laid. At any moment
+    two windows of inputs are held at most, one computing and one being tokenized, so an endless iterator is welcome.
+
+    Parameters
+    ----------
+    inputs
+        Texts, or pairs of texts: whatever ``tokenize`` takes.
+    tokenize
+        Turns a list of inputs into as many `Tokens`.
+    compute
+        Turns a pack into as many results as the pack has texts. It may run in several threads at once. If it runs out
+        of memory, it is called again for quarters of the pack.
+    threads
+        How many packs are computed side by side.
+    max_tokens, max_texts
+        The budget of a pack.
+    window
+        How many inputs are tokenized and sorted together.
+    """
+    iterator = iter(inputs)
+
+    def next_window() -> list[Tokens]:
+        chunk = list(itertools.islice(iterator, window))
+        return tokenize(chunk) if chunk else []
+
+    def packs(first: list[Tokens], reader: ThreadPoolExecutor) -> Iterator[Pack]:
+        texts, row = first, 0
+        while texts:
+            following = reader.submit(next_window)  # tokenized while this window is computed
+            yield from split_into_packs(texts, row, max_tokens, max_texts)
+            row += len(texts)
+            texts = following.result()
+
+    first = next_window()
+    if len(first) < window:  # everything is here already: share it out evenly, and start no thread for a single pack
+        total = sum(len(text.input_ids) for text in first)
+        share = min(max_tokens, -(-total // threads)) if len(first) > 1 else max_tokens
+        small = list(split_into_packs(first, 0, share, max_texts))
+        if threads == 1 or len(small) <= 1:
+            for pack in small:
+                with limit_threads(threads):  # not across the yield: what the consumer does is not ours to limit
+                    results = compute_in_memory(compute, pack)
+                yield pack.rows, results
+            return
+    with ThreadPoolExecutor(1) as reader:
+        yield from _side_by_side(iter(small) if len(first) < window else packs(first, reader), compute, threads)

@@ -1,0 +1,357 @@
+"""`SentenceTransformer`: texts to vectors, with the names and defaults of the package sentence-transformers."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..arrays import Array, array_namespace
+from ..backends import Backend
+from ..loading.hub import ModelFiles
+from ..packing import Pack, Tokens
+from ..vectors.quantization import check_precision, quantize_embeddings
+from ..vectors.similarity import SIMILARITIES
+from .inputs import also_named, as_texts, check_count, check_settings, gather_array, gather_list
+from .modules import Dense, Transformer, check_modules, load_modules, read_config
+from .text_model import TextModel
+
+OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
+
+
+class SentenceTransformer(TextModel):
+    """A model that turns texts into vectors whose directions tell how alike the texts are.
+
+    The constructor takes a name and reads the model's files, as the package sentence-transformers does; or it takes
+    ``modules`` that are already there, and reads nothing.
+
+    Parameters
+    ----------
+    model_name_or_path
+        A folder, or a name on the Hugging Face Hub; ``sentence-transformers/`` may be left out. A model without
+        ``modules.json`` gets mean pooling.
+    modules
+        Instead of a name: a `Transformer`, a `Pooling`, then any of `Dense` and `Normalize`, of
+        `minilm.sentences.modules`.
+    device, backend
+        What computes, and where, see `minilm.backends.get_backend`. (Modules bring theirs with them.)
+    prompts
+        Texts that `encode` puts before its inputs, by name. They add to those of the model's config, and win over them.
+    default_prompt_name
+        The prompt of calls that name none.
+    cache_folder, revision, local_files_only, token
+        Where and how the files are found, see `minilm.loading.hub.find_files`.
+    similarity_fn_name
+        ``"cosine"`` (the default), ``"dot"``, ``"euclidean"`` or ``"manhattan"``.
+    truncate_dim
+        Keep only the first components of every vector.
+    dtype
+        ``"float32"`` (the default) or ``"float64"``: of the parameters, and so of the vectors.
+    threads
+        How many packs of texts are computed side by side; by default one for each core.
+    truncation
+        What happens when a text has more tokens than `max_seq_length` and is cut: ``"warn"`` says once a call how many
+        texts lost how many tokens, ``"error"`` raises a `ValueError`, ``"silent"`` cuts as sentence-transformers does.
+
+    Examples
+    --------
+    >>> model = SentenceTransformer("sentence-transformers/all-MiniLM-L6-v2")
+    >>> vectors = model.encode(["This is an example sentence", "Each sentence is converted"])
+    >>> vectors.shape
+    (2, 384)
+    >>> print(model.similarity(vectors[0], vectors[1]).round(4))
+    [[0.4046]]
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        modules: Sequence[Any] | None = None,
+        device: str | None = None,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        cache_folder: str | os.PathLike[str] | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        similarity_fn_name: str | None = None,
+        truncate_dim: int | None = None,
+        backend: str | Backend | None = None,
+        dtype: str | None = None,
+        threads: int | None = None,
+        truncation: str = "warn",
+    ) -> None:
+        super().__init__(
+            model_name_or_path,
+            modules,
+            prompts=prompts,
+            default_prompt_name=default_prompt_name,
+            cache_folder=cache_folder,
+            revision=revision,
+            local_files_only=local_files_only,
+            token=token,
+            backend=backend,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            truncation=truncation,
+        )
+        self.similarity_fn_name = similarity_fn_name or self._config.get("similarity_fn_name") or "cosine"
+        self.truncate_dim = truncate_dim if truncate_dim is not None else self._config.get("truncate_dim")
+
+    default_prompts: ClassVar[Mapping[str, str]] = {"query": "", "document": ""}
+
+    @staticmethod
+    def _read_config(files: ModelFiles) -> Mapping[str, Any]:
+        return read_config(files, "SentenceTransformer")
+
+    _load_modules = staticmethod(load_modules)
+
+    def _check_modules(self, modules: Sequence[Any]) -> Transformer:
+        transformer, self.pooling, self.steps = check_modules(modules)
+        return transformer
+
+    # ---- settings ----------------------------------------------------------------------------------------------------
+
+    @property
+    def similarity_fn_name(self) -> str:
+        """How `similarity` compares: ``"cosine"``, ``"dot"``, ``"euclidean"`` or ``"manhattan"``."""
+        return self._similarity_fn_name
+
+    @similarity_fn_name.setter
+    def similarity_fn_name(self, value: str) -> None:
+        if value not in SIMILARITIES:
+            raise ValueError(f"similarity_fn_name must be one of {', '.join(map(repr, SIMILARITIES))}, got {value!r}")
+        self._similarity_fn_name = value
+
+    @property
+    def truncate_dim(self) -> int | None:
+        """How many components of every vector are kept; None: all."""
+        return self._truncate_dim
+
+    @truncate_dim.setter
+    def truncate_dim(self, value: int | None) -> None:
+        self._truncate_dim = None if value is None else check_count("truncate_dim", value)
+
+    @property
+    def _width(self) -> int:
+        """How many components a vector has before it is truncated."""
+        widths = [step.out_features for step in self.steps if isinstance(step, Dense)]
+        return widths[-1] if widths else len(self.pooling.modes) * self.transformer.model.config.hidden_size
+
+    def get_embedding_dimension(self) -> int:
+        """Return how many components a vector has."""
+        return self._width if self.truncate_dim is None else min(self._width, self.truncate_dim)
+
+    get_sentence_embedding_dimension = get_embedding_dimension  # its name until sentence-transformers 5
+
+    # ---- texts to vectors --------------------------------------------------------------------------------------------
+
+    @also_named(sentences="inputs")
+    def encode(
+        self,
+        inputs: Any,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        output_value: str | None = "sentence_embedding",
+        precision: str = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: str | None = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        *,
+        out: np.ndarray | None = None,
+    ) -> Any:
+        """Turn texts into vectors.
+
+        Parameters
+        ----------
+        inputs
+            A string, or many: a sequence, a NumPy array, a pandas Series, or an iterator, which is read as it goes.
+        prompt_name, prompt
+            What to put before every text: one of `prompts` by name, or the text itself, which wins.
+        batch_size
+            How many texts are computed together at most. The tokens in a pack are limited as well.
+        show_progress_bar
+            A bar on stderr; None shows one if this package's logger is at level INFO or DEBUG.
+        output_value
+            ``"sentence_embedding"``; ``"token_embeddings"``, for each text an array [tokens, hidden]; or None, for each
+            text a dict of both and the ids.
+        precision
+            ``"float32"``, or fewer bits, see `minilm.vectors.quantization.quantize_embeddings`.
+        convert_to_numpy
+            Whether the vectors of many texts come as one array; if not, as a list of arrays.
+        convert_to_tensor, device
+            For sentence-transformers' sake: there are no tensors here, and the device is chosen with the model.
+        normalize_embeddings
+            Whether the vectors are brought to length 1 (after truncation to ``truncate_dim``).
+        truncate_dim
+            Keep only the first components; by default the model's own `truncate_dim`.
+        out
+            An array or memmap [texts, components] of the right dtype to write into, so that a corpus larger than memory
+            can be embedded. For an iterator it may have more rows than needed; those that were filled are returned.
+
+        Returns
+        -------
+        numpy.ndarray
+            [components] for a string, [texts, components] for many, in the order of the inputs.
+
+        Raises
+        ------
+        TypeError
+            For anything but strings; the message names the index. What has a length is checked before work starts.
+        ValueError
+            For unknown settings, for a text with lone surrogates, for an ``out`` that does not fit, and, if
+            ``truncation="error"``, for texts that are too long.
+        """
+        check_settings(batch_size, convert_to_tensor, device)
+        dimension = self._dimension(truncate_dim)
+        check_output(output_value, check_precision(precision), out)
+        single = isinstance(inputs, str)
+        texts, count = as_texts([inputs] if single else inputs)
+        prompt = self._choose_prompt(prompt_name, prompt)
+        skip = self._prompt_tokens(prompt)
+
+        def tokenize(batch: list[str]) -> tuple[list[Tokens], np.ndarray]:
+            return self.tokenizer.encode_packed([prompt + text for text in batch], self.max_seq_length)
+
+        def compute(pack: Pack) -> Any:
+            hidden_states = self.transformer.model.forward_packed(pack)
+            if output_value == "token_embeddings":
+                return self._per_text(pack, hidden_states)
+            vectors = self._vectors(pack, hidden_states, skip)[:, :dimension]
+            if output_value is None:
+                return self._features(pack, hidden_states, vectors)
+            if normalize_embeddings:
+                vectors = self.backend.operations.normalize(vectors)
+            rows: Any = self.backend.to_numpy(vectors)
+            return quantize_embeddings(rows, precision) if precision.endswith("binary") else rows
+
+        packs, truncation = self._in_packs(texts, count, tokenize, compute, batch_size, show_progress_bar)
+        if output_value != "sentence_embedding":
+            result: Any = gather_list(packs)
+        elif precision.endswith("binary"):
+            dtype = np.int8 if precision == "binary" else np.uint8
+            result = gather_array(packs, count, -(-dimension // 8), dtype, out)
+        else:
+            result = gather_array(packs, count, dimension, self.backend.dtype, out)
+            if precision != "float32":
+                result = quantize_embeddings(result, precision)
+        truncation.report()
+        if single:
+            return result[0]
+        return result if convert_to_numpy else list(result)
+
+    @also_named(sentences="inputs")
+    def encode_query(
+        self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """`encode` with the prompt named ``"query"``, unless another is given."""
+        if prompt_name is None and prompt is None:
+            prompt_name = "query"
+        return self.encode(inputs, prompt_name, prompt, *args, **kwargs)
+
+    @also_named(sentences="inputs")
+    def encode_document(
+        self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """`encode` with the first prompt that there is of ``"document"``, ``"passage"`` and ``"corpus"``."""
+        if prompt_name is None and prompt is None:
+            prompt_name = next((name for name in ("document", "passage", "corpus") if name in self.prompts), None)
+        return self.encode(inputs, prompt_name, prompt, *args, **kwargs)
+
+    def _dimension(self, truncate_dim: int | None) -> int:
+        if truncate_dim is None:
+            return self.get_embedding_dimension()
+        return min(self._width, check_count("truncate_dim", truncate_dim))
+
+    def _prompt_tokens(self, prompt: str) -> int:
+        """How many tokens at the start of each text are the prompt's and not to be pooled."""
+        if not prompt or self.pooling.include_prompt:
+            return 0
+        (tokens,), _ = self.tokenizer.encode_packed([prompt], self.max_seq_length)
+        return len(tokens.input_ids) - 1  # [SEP] is not before the text
+
+    def _vectors(self, pack: Pack, hidden_states: Array, skip: int) -> Array:
+        """Token vectors [total_tokens, hidden] → text vectors [texts, components], on the backend."""
+        ops, pooled = self.backend.operations, []
+        for run in pack.runs:
+            mask = np.ones((run.texts, run.tokens), np.int64)
+            mask[:, :skip] = 0
+            pooled.append(self.pooling(run.of(hidden_states), self.backend.from_numpy(mask), ops))
+        vectors = pooled[0] if len(pooled) == 1 else array_namespace(hidden_states).concat(pooled)
+        for step in self.steps:
+            vectors = step(vectors, ops)
+        return vectors
+
+    def _per_text(self, pack: Pack, hidden_states: Array) -> list[np.ndarray]:
+        """Token vectors [total_tokens, hidden] → one array [tokens, hidden] for each text."""
+        host = self.backend.to_numpy(hidden_states)
+        return [tokens for run in pack.runs for tokens in run.of(host)]
+
+    def _features(self, pack: Pack, hidden_states: Array, vectors: Array) -> list[dict[str, np.ndarray]]:
+        """All that is known of each text, under the names of sentence-transformers."""
+        states = self._per_text(pack, hidden_states)
+        return [
+            {
+                "input_ids": text.input_ids,
+                "token_type_ids": text.token_type_ids,
+                "attention_mask": np.ones_like(text.input_ids),
+                "token_embeddings": token_embeddings,
+                "sentence_embedding": vector,
+            }
+            for text, token_embeddings, vector in zip(pack.texts(), states, self.backend.to_numpy(vectors), strict=True)
+        ]
+
+    # ---- tokens ------------------------------------------------------------------------------------------------------
+
+    def tokenize(self, texts: Sequence[str]) -> Any:
+        """Return what the model reads of the texts, cut to `max_seq_length`: int64 arrays [texts, tokens]."""
+        return self.tokenizer(
+            list(as_texts(texts)[0]), padding=True, truncation=True, max_length=self.max_seq_length, return_tensors="np"
+        )
+
+    preprocess = tokenize  # its name since sentence-transformers 5.3
+
+    def token_count(self, texts: Any, prompt_name: str | None = None, prompt: str | None = None) -> Any:
+        """Return how many tokens the texts have before anything is cut, prompt, [CLS] and [SEP] included.
+
+        An int for a string, an int64 array [texts] for many. What has more than `max_seq_length` will be cut.
+        """
+        prompt = self._choose_prompt(prompt_name, prompt)
+        single = isinstance(texts, str)
+        iterator, _ = as_texts([texts] if single else texts)
+        counts: list[int] = []
+        while batch := [prompt + text for text in itertools.islice(iterator, 1024)]:
+            counts += (len(tokens.input_ids) for tokens in self.tokenizer.encode_packed(batch)[0])
+        return counts[0] if single else np.array(counts, np.int64)
+
+    # ---- vectors compared --------------------------------------------------------------------------------------------
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
+        """Compare every vector with every other, as `similarity_fn_name` says: [m, hidden], [n, hidden] → [m, n]."""
+        return SIMILARITIES[self.similarity_fn_name][0](embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
+        """Compare the vectors row by row: twice [n, hidden] → [n]."""
+        return SIMILARITIES[self.similarity_fn_name][1](embeddings1, embeddings2)
+
+
+def check_output(output_value: str | None, precision: str, out: np.ndarray | None) -> None:
+    """Raise a `ValueError` for an unknown output, and for one that cannot be written as it comes."""
+    if output_value not in OUTPUT_VALUES:
+        raise ValueError(f"output_value must be one of {', '.join(map(repr, OUTPUT_VALUES))}, got {output_value!r}")
+    if output_value != "sentence_embedding" and (out is not None or precision != "float32"):
+        raise ValueError("out and precision are for output_value='sentence_embedding'")
+    if out is not None and precision in ("int8", "uint8"):
+        raise ValueError(
+            f"{precision} needs the ranges of all vectors before the first is written: encode to float32, then call "
+            "quantize_embeddings"
+        )

@@ -1,0 +1,164 @@
+"""What `SentenceTransformer` and `CrossEncoder` share: a transformer, its limits, prompts, and the run over packs."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..backends import Backend, get_backend
+from ..backends.threads import available_cores
+from ..loading.hub import ModelFiles, find_files
+from ..operations import Operations
+from ..packing import Pack, Tokens
+from ..tokenizing.tokenizer import Tokenizer
+from .inputs import Truncation, check_count, choose_prompt, with_progress
+from .modules import Transformer
+from .running import PACK_TOKENS, in_packs
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class TextModel:
+    """A transformer and how it is used.
+
+    The parameters are those of `minilm.SentenceTransformer`.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] | None,
+        modules: Sequence[Any] | None,
+        *,
+        prompts: Mapping[str, str] | None,
+        default_prompt_name: str | None,
+        cache_folder: str | os.PathLike[str] | None,
+        revision: str | None,
+        local_files_only: bool,
+        token: str | bool | None,
+        backend: str | Backend | None,
+        device: str | None,
+        dtype: str | None,
+        threads: int | None,
+        truncation: str,
+    ) -> None:
+        loading = {
+            "cache_folder": cache_folder, "revision": revision, "local_files_only": local_files_only, "token": token,
+            "backend": backend, "device": device, "dtype": dtype,
+        }  # fmt: skip
+        if (model_name_or_path is None) == (modules is None):
+            raise ValueError("give either the name of a model, or its modules")
+        self._config: Mapping[str, Any] = {}
+        if model_name_or_path is not None:
+            files = find_files(
+                self._full_name(model_name_or_path),
+                revision=revision,
+                token=token,
+                cache_dir=cache_folder or os.environ.get("SENTENCE_TRANSFORMERS_HOME"),
+                local_files_only=local_files_only,
+            )
+            self._config = self._read_config(files)
+            modules = self._load_modules(files, get_backend(backend, device=device, dtype=dtype))
+        elif given := [name for name, value in loading.items() if value]:
+            raise ValueError(f"{', '.join(given)}: for a model that is loaded by name; the modules bring their own")
+        self.transformer = self._check_modules(modules or ())
+        self.max_seq_length = self.transformer.max_seq_length or self.transformer.model.config.max_position_embeddings
+        self.prompts = {**self.default_prompts, **self._config.get("prompts", {}), **(prompts or {})}
+        self.default_prompt_name = default_prompt_name or self._config.get("default_prompt_name")
+        self._choose_prompt(None, None)  # raises for a default that is not there
+        on_gpu = self.backend.pack_tokens is not None
+        self.threads = (1 if on_gpu else available_cores()) if threads is None else check_count("threads", threads)
+        self.truncation = Truncation.check_mode(truncation)
+
+    # ---- what kinds of models differ in ------------------------------------------------------------------------------
+
+    default_prompts: ClassVar[Mapping[str, str]] = {}
+
+    @staticmethod
+    def _full_name(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
+        """Return the name with its owner."""
+        return name
+
+    @staticmethod
+    def _read_config(files: ModelFiles) -> Mapping[str, Any]:
+        """Read the settings of the model beside those of its modules."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _load_modules(files: ModelFiles, backend: Backend) -> Sequence[Any]:
+        """Load what `_check_modules` takes."""
+        raise NotImplementedError
+
+    def _check_modules(self, modules: Sequence[Any]) -> Transformer:
+        """Keep the modules and return the transformer among them; raise a `ValueError` if they are of other kinds."""
+        raise NotImplementedError
+
+    # ---- what they share ---------------------------------------------------------------------------------------------
+
+    def with_operations(self, operations: Operations) -> Self:
+        """Return this model as it computes with another table of operations. Everything else is shared."""
+        other = copy.copy(self)
+        other.transformer = replace(self.transformer, model=self.transformer.model.with_operations(operations))
+        return other
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What turns texts into tokens."""
+        return self.transformer.tokenizer
+
+    @property
+    def backend(self) -> Backend:
+        """What computes, and where."""
+        return self.transformer.model.backend
+
+    @property
+    def max_seq_length(self) -> int:
+        """How many tokens are read, special ones included; at most as many as the model has positions."""
+        return self._max_seq_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int) -> None:
+        positions = self.transformer.model.config.max_position_embeddings
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 2 <= value <= positions:
+            raise ValueError(f"max_seq_length must be from 2 to the model's {positions} positions, got {value!r}")
+        self._max_seq_length = int(value)
+
+    def _choose_prompt(self, prompt_name: str | None, prompt: str | None) -> str:
+        return choose_prompt(self.prompts, self.default_prompt_name, prompt_name, prompt)
+
+    def _in_packs(
+        self,
+        inputs: Iterable[Any],
+        count: int | None,
+        tokenize: Callable[[list[Any]], tuple[list[Tokens], np.ndarray]],
+        compute: Callable[[Pack], Sequence[Any]],
+        batch_size: int,
+        show_progress_bar: bool | None,
+    ) -> tuple[Iterator[tuple[np.ndarray, Sequence[Any]]], Truncation]:
+        """Set up the run: an iterator over ``(rows, results)``, and the count of what is cut, complete at its end."""
+        truncation = Truncation(self.truncation, self.max_seq_length)
+
+        def tokenize_and_count(batch: list[Any]) -> list[Tokens]:
+            tokens, lost = tokenize(batch)
+            truncation.add(lost)
+            return tokens
+
+        def compute_on_device(pack: Pack) -> Sequence[Any]:
+            with self.backend.on_device():
+                return compute(pack)
+
+        pack_tokens = self.backend.pack_tokens
+        packs = in_packs(
+            inputs,
+            tokenize_and_count,
+            compute_on_device,
+            threads=self.threads,
+            max_tokens=PACK_TOKENS if pack_tokens is None else pack_tokens(self.transformer.model.config),
+            max_texts=batch_size,
+        )
+        return with_progress(packs, count, show_progress_bar), truncation

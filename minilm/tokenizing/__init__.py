@@ -1,0 +1,1 @@
+"""From text to ids: the tokenizer, its files, its special tokens."""

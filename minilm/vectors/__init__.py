@@ -1,0 +1,1 @@
+"""Arithmetic on finished vectors: similarity, search, quantization."""

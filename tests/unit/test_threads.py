@@ -1,0 +1,93 @@
+"""BLAS's limit is held with a count and always given back, after a fork as well."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from minilm.backends import threads
+from minilm.backends.threads import available_cores, limit_threads, team_size
+
+
+def blas_threads() -> list[int]:
+    return [library.get_num_threads() for library in threads._blas_libraries()]
+
+
+@pytest.fixture(autouse=True)
+def two_blas_threads() -> Iterator[None]:
+    """Let BLAS have two threads, so that a limit of one can be seen on any machine."""
+    before = [(library, library.get_num_threads()) for library in threads._blas_libraries()]
+    for library, _ in before:
+        threads._set_threads(library, 2)
+    yield
+    for library, count in before:
+        threads._set_threads(library, count)
+
+
+def test_there_are_cores() -> None:
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
+
+
+def test_the_smallest_limit_counts_and_the_last_to_leave_restores() -> None:
+    assert blas_threads(), "NumPy's BLAS is not found"
+    assert set(blas_threads()) == {2}
+    with limit_threads(1):
+        assert set(blas_threads()) == {1}
+        assert team_size() == 1
+        with limit_threads(7):
+            assert set(blas_threads()) == {1}
+        assert set(blas_threads()) == {1}
+    assert set(blas_threads()) == {2}
+    with limit_threads(64):  # a limit never raises a number
+        assert set(blas_threads()) == {2}
+        assert team_size() == available_cores()
+    assert set(blas_threads()) == {2}
+
+
+def test_the_limit_is_given_back_after_an_exception() -> None:
+    with pytest.raises(KeyboardInterrupt), limit_threads(1):
+        raise KeyboardInterrupt
+    assert set(blas_threads()) == {2}
+
+
+def test_many_threads_hold_and_leave_in_any_order() -> None:
+    start, seen = threading.Barrier(5), []
+
+    def hold(times: int) -> None:
+        start.wait()
+        for _ in range(times):
+            with limit_threads(1):
+                seen.append(set(blas_threads()))
+
+    team = [threading.Thread(target=hold, args=(20 + n,)) for n in range(5)]
+    for thread in team:
+        thread.start()
+    for thread in team:
+        thread.join()
+    assert len(seen) == sum(range(20, 25))
+    assert all(count == {1} for count in seen)
+    assert set(blas_threads()) == {2}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_in_the_middle_of_everything_starts_clean() -> None:
+    """The child of a process that is encoding in other threads has its own lock, and BLAS unlimited."""
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+
+    def child() -> None:
+        with limit_threads(1):
+            inside = blas_threads()
+        answers.put((inside, blas_threads(), threads._limits))
+
+    with limit_threads(1), threads._lock:  # the lock is held by this thread, which the child does not have
+        process = context.Process(target=child)
+        process.start()
+    assert answers.get(timeout=30) == ([1] * len(blas_threads()), [2] * len(blas_threads()), [])
+    process.join(timeout=30)
+    assert process.exitcode == 0
