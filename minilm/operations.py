@@ -15,23 +15,58 @@ class Operations:
     rounding.
     """
 
-    linear = staticmethod(functional.linear)
-    add = staticmethod(functional.add)
-    activation = staticmethod(functional.activation)
-    layer_norm = staticmethod(functional.layer_norm)
-    embedding = staticmethod(functional.embedding)
-    attention = staticmethod(functional.attention)
-    pooling = staticmethod(functional.pooling)
-    normalize = staticmethod(functional.normalize)
+    # ---- primitives --------------------------------------------------------------------------------------------------
+
+    def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        """See `minilm.functional.linear`."""
+        return functional.linear(x, weight, bias)
+
+    def add(self, x: Array, y: Array) -> Array:
+        """See `minilm.functional.add`."""
+        return functional.add(x, y)
+
+    def activation(self, x: Array, name: str) -> Array:
+        """See `minilm.functional.activation`."""
+        return functional.activation(x, name)
+
+    def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> Array:
+        """See `minilm.functional.layer_norm`."""
+        return functional.layer_norm(x, weight, bias, eps)
+
+    def embedding(self, ids: Array, table: Array) -> Array:
+        """See `minilm.functional.embedding`."""
+        return functional.embedding(ids, table)
+
+    def attention(
+        self,
+        query: Array,
+        key: Array,
+        value: Array,
+        num_heads: int,
+        extended_attention_mask: Array | None = None,
+        need_probabilities: bool = True,
+    ) -> tuple[Array, Array | None]:
+        """See `minilm.functional.attention`."""
+        return functional.attention(query, key, value, num_heads, extended_attention_mask, need_probabilities)
+
+    def pooling(self, hidden_states: Array, attention_mask: Array, mode: str) -> Array:
+        """See `minilm.functional.pooling`."""
+        return functional.pooling(hidden_states, attention_mask, mode)
+
+    def normalize(self, x: Array) -> Array:
+        """See `minilm.functional.normalize`."""
+        return functional.normalize(x)
+
+    # ---- compositions ------------------------------------------------------------------------------------------------
 
     def linear_activation(self, x: Array, weight: Array, bias: Array, activation: str) -> Array:
-        """`minilm.functional.linear_activation`, through this table."""
+        """See `minilm.functional.linear_activation`."""
         return self.activation(self.linear(x, weight, bias), activation)
 
     def linear_add_layer_norm(
         self, x: Array, residual: Array, weight: Array, bias: Array, norm_weight: Array, norm_bias: Array, eps: float
     ) -> Array:
-        """`minilm.functional.linear_add_layer_norm`, through this table."""
+        """See `minilm.functional.linear_add_layer_norm`."""
         return self.layer_norm(self.add(self.linear(x, weight, bias), residual), norm_weight, norm_bias, eps)
 
     def embeddings(
@@ -46,10 +81,12 @@ class Operations:
         norm_bias: Array,
         eps: float,
     ) -> Array:
-        """`minilm.functional.embeddings`, through this table."""
+        """See `minilm.functional.embeddings`."""
         summed = self.add(self.embedding(input_ids, words), self.embedding(token_type_ids, token_types))
         summed = self.add(summed, self.embedding(position_ids, positions))
         return self.layer_norm(summed, norm_weight, norm_bias, eps)
+
+    # ------------------------------------------------------------------------------------------------------------------
 
     def overrides(self) -> tuple[str, ...]:
         """Return the names of the operations that this table computes in its own way."""

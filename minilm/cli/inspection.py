@@ -167,8 +167,7 @@ def profile(texts: tuple[str, ...], path: str | None, repeat: int, choice: Model
 
     Embeds the texts on one thread and tells every operation's calls, time, share, and FLOP rate.
     """
-    from ..inspection.trace import format_profile
-    from ..inspection.trace import profile as measure
+    from ..inspection.trace import format_profile, profile as measure
 
     given = list(given_texts(texts, path)[0])
     if not given:

@@ -21,8 +21,7 @@ import test_twins
 from numpy.testing import assert_allclose
 
 from minilm import BertModel, SentenceTransformer, arrays, available_backends, functional, get_backend
-from minilm.backends.cupy import kernels as cupy_kernels
-from minilm.backends.cupy import twins as cupy_backend
+from minilm.backends.cupy import kernels as cupy_kernels, twins as cupy_backend
 from minilm.config import BertConfig
 from minilm.inspection import parity
 from minilm.packing import Tokens, make_pack

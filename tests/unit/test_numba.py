@@ -199,7 +199,7 @@ def test_nan_and_infinity_pass_as_in_the_reference(bad: float) -> None:
             "linear_add_layer_norm": (x, x, packed(weight), bias, norm, norm, 1e-12),
             "layer_norm": (x, norm, norm, 1e-12),
             "activation": (x, "gelu"),
-                "pooling": (x[None], np.ones((1, 5)), "mean"),
+            "pooling": (x[None], np.ones((1, 5)), "mean"),
             "normalize": (x,),
         }.items():
             expected, got = getattr(REFERENCE, name)(*args), getattr(ops, name)(*args)

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from minilm.backends import get_backend
-from minilm.backends.cupy import kernels as cupy_kernels
-from minilm.backends.cupy import twins as cupy_backend
+from minilm.backends.cupy import kernels as cupy_kernels, twins as cupy_backend
 from minilm.functional import ACTIVATIONS, POOLINGS, extended_attention_mask
 from minilm.operations import REFERENCE, Operations
 

@@ -1,0 +1,31 @@
+# The public names for editors and type checkers, which `__getattr__` in __init__.py tells nothing.
+
+from .backends import available_backends as available_backends, get_backend as get_backend
+from .config import BertConfig as BertConfig
+from .functional import normalize as normalize
+from .inspection.trace import trace as trace
+from .models import (
+    AutoModel as AutoModel,
+    AutoModelForMaskedLM as AutoModelForMaskedLM,
+    AutoModelForNextSentencePrediction as AutoModelForNextSentencePrediction,
+    AutoModelForSequenceClassification as AutoModelForSequenceClassification,
+    AutoModelForTokenClassification as AutoModelForTokenClassification,
+    BertForMaskedLM as BertForMaskedLM,
+    BertForNextSentencePrediction as BertForNextSentencePrediction,
+    BertForSequenceClassification as BertForSequenceClassification,
+    BertForTokenClassification as BertForTokenClassification,
+    BertModel as BertModel,
+    mean_pooling as mean_pooling,
+)
+from .sentences.cross_encoder import CrossEncoder as CrossEncoder
+from .sentences.sentence_transformer import SentenceTransformer as SentenceTransformer
+from .tokenizing.tokenizer import AutoTokenizer as AutoTokenizer
+from .vectors.quantization import quantize_embeddings as quantize_embeddings
+from .vectors.search import (
+    community_detection as community_detection,
+    paraphrase_mining as paraphrase_mining,
+    semantic_search as semantic_search,
+)
+from .vectors.similarity import cos_sim as cos_sim
+
+__version__: str
