@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-# A document that is parsed in vain costs nothing; one of these holds no prose, or no prose of the library's own.
+# Folders without prose, or without prose of the library's own.
 _SKIPPED_FOLDERS = {
     "site-packages",
     "dist-packages",
@@ -75,7 +75,7 @@ def paragraphs(texts: Iterable[str]) -> Iterator[str]:
 
 
 def sentences(texts: Iterable[str]) -> Iterator[str]:
-    """Yield sentences of some length, neither remarks of a few words nor lists in disguise."""
+    """Yield sentences of 7 to 59 words; shorter ones are remarks, longer ones are mostly lists."""
     for text in texts:
         yield from (sentence for sentence in _SENTENCE_END.split(text) if len(sentence.split()) in SENTENCE_WORDS)
 

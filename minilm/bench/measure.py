@@ -60,7 +60,7 @@ class Plan:
     sgemm_seconds
         How long the machine's own rate is measured in each round.
     pause
-        Seconds before every turn: the threads of the peer before may spin for a while.
+        Seconds before every turn, because the threads of the last peer may spin for a while.
     library
         Where the texts come from, if not Python's standard library.
     local_files_only
@@ -91,7 +91,7 @@ class Plan:
 def benchmark(plan: Plan, say: Say = lambda message: None) -> Results:
     """Measure and return what was found, as a tree that JSON can hold.
 
-    ``say`` is told what goes on. Every number in the result is a median of rounds, beside the rounds themselves.
+    ``say`` is called with a line about each step. Every number in the result is a median, beside the rounds themselves.
 
     Returns
     -------
@@ -177,7 +177,7 @@ class _Bench:
 
     @contextmanager
     def leaving_out(self, peer: str) -> Iterator[None]:
-        """Go on without a peer that fails, and say why."""
+        """Go on without a peer that fails in the block, and say why."""
         try:
             yield
         except (PeerError, ImportError, ValueError) as error:
@@ -198,13 +198,13 @@ class _Bench:
         return next(iter(self.workers))
 
     def rounds(self, what: str) -> Iterator[int]:
-        """Yield the number of each round, and tell of it."""
+        """Yield the number of each round, and announce it."""
         for turn in range(self.plan.rounds):
             self.say(f"{what}, round {turn + 1} of {self.plan.rounds}")
             yield turn
 
-    def everybody(self, *request: Any) -> dict[str, Any]:
-        """Give every peer its turn and return what each answers; who fails is left out from here on."""
+    def ask_all(self, *request: Any) -> dict[str, Any]:
+        """Ask one peer after the other and return their answers. A peer that fails is left out from then on."""
         answers = {}
         for peer, worker in list(self.workers.items()):
             time.sleep(self.plan.pause)
@@ -215,7 +215,7 @@ class _Bench:
     # ---- the sections ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start every peer's process, several times over in the section "start"; the last one stays up."""
+        """Start the process of every peer, several times in the section "start"; keep the last one."""
         starts = self.plan.starts if "start" in self.plan.sections else 1
         samples: Samples = defaultdict(list)
         for turn, peer in itertools.product(range(starts), self.plan.peers):
@@ -250,10 +250,10 @@ class _Bench:
             self.results["peers"]["minilm"]["start"]["uncached"] = worker.first_vector_seconds
 
     def compare_vectors(self) -> None:
-        """Compare everybody's vectors with the first peer's; who computes another model is left out."""
+        """Compare the vectors of all peers with those of the first; leave out a peer that computes another model."""
         self.say("comparing vectors")
         texts = [text for workload in self.workloads.values() for text in workload.texts[:32]]
-        vectors = self.everybody("vectors", texts)
+        vectors = self.ask_all("vectors", texts)
         for peer, theirs in vectors.items():
             difference = float(np.abs(theirs - vectors[self.first]).max())
             self.results["peers"][peer]["max_difference"] = difference
@@ -261,16 +261,16 @@ class _Bench:
                 self.leave_out(peer, f"its vectors differ by {difference:.2g}: it computes another model")
 
     def throughput(self) -> None:
-        """Texts in bulk, and beside them the machine's own rate in matrix products."""
+        """Measure texts in bulk, and in the same rounds the machine's own rate in matrix products."""
         samples: dict[str, Samples] = {}
         rates: Samples = defaultdict(list)
         for name, workload in self.workloads.items():
             texts = list(workload.texts)
             samples[name] = defaultdict(list)
-            self.everybody("seconds", texts[:64])  # memory pools fill, what is lazy loads
+            self.ask_all("seconds", texts[:64])  # fills memory pools, and loads what is loaded lazily
             for _ in self.rounds(f"{name} texts"):
                 rates[name].append(self.blas.ask("sgemm", self.plan.threads, self.plan.sgemm_seconds))
-                for peer, seconds in self.everybody("seconds", texts).items():
+                for peer, seconds in self.ask_all("seconds", texts).items():
                     samples[name][peer].append(seconds)
         self.results["sgemm"] = summary([rate for of_workload in rates.values() for rate in of_workload])
         for name, workload in self.results["workloads"].items():
@@ -280,11 +280,11 @@ class _Bench:
                 )
 
     def latency(self) -> None:
-        """One text at a time: what an interactive search waits for."""
+        """Measure one text at a time, as an interactive search does."""
         texts = corpus.of_length(self.workloads["short"], LATENCY_TOKENS, self.plan.singles)
         samples: Samples = defaultdict(list)
         for _ in self.rounds("one text at a time"):
-            for peer, seconds in self.everybody("seconds_each", texts).items():
+            for peer, seconds in self.ask_all("seconds_each", texts).items():
                 samples[peer].extend(seconds)
         first = statistics.median(samples[self.first])
         for peer in self.workers:
@@ -292,12 +292,12 @@ class _Bench:
             self.results["peers"][peer]["latency"] = latency | {"first_takes": first / latency["median"]}
 
     def memory(self) -> None:
-        """The most that each process has held until now."""
+        """Measure the peak memory of each process until now."""
         for peer, worker in self.workers.items():
             self.results["peers"][peer]["memory"]["peak"] = worker.ask("peak_memory")
 
     def thread_scaling(self) -> None:
-        """The first peer on all threads against itself on one, in turns."""
+        """Measure the first peer on all threads and on one, in turns."""
         first, threads = self.first, self.plan.threads
         if threads == 1:
             self.say("one thread only: there is nothing to compare it with")
@@ -312,7 +312,7 @@ class _Bench:
                 self.results["thread_scaling"][name] = summary(ratios)
 
     def growth(self) -> None:
-        """The first peer on more and more short texts, each time in a fresh process."""
+        """Measure the first peer on more and more short texts, each time in a fresh process."""
         texts = list(self.workloads["short"].texts)
         self.results["growth"] = []
         for count in self.plan.growth:

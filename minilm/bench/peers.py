@@ -1,7 +1,7 @@
-"""Who is measured: how each engine is loaded and how it turns a list of texts into vectors.
+"""The peers: how each library is loaded, and how it turns a list of texts into vectors.
 
-Everybody gets what its own users would give it, and no less: the texts of a batch sorted by length, batches of 32, the
-same number of threads. A loader runs in the peer's own process (`minilm.bench.worker`), where alone it is imported.
+Each peer runs as its own users would run it: texts sorted by length, batches of 32, the same number of threads for all.
+A loader runs in a process of the peer's own (`minilm.bench.worker`). Only there is the library imported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Setting:
-    """What a peer's process is told.
+    """What the process of a peer needs to know.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ def _candle(setting: Setting) -> Encode:
     )
 
     def encode(texts: list[str]) -> np.ndarray:
-        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # it pads to the longest of a batch
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # batches are padded to their longest text
         sorted_vectors = model.embed([texts[i] for i in order])
         vectors = np.empty_like(sorted_vectors)
         vectors[order] = sorted_vectors
@@ -119,7 +119,7 @@ def _candle(setting: Setting) -> Encode:
 
 @dataclass(frozen=True)
 class Peer:
-    """An engine: what people call it, what must be installed for it (import names → distributions), how it loads."""
+    """A library to measure: its label, what must be installed for it (import names → distributions), how it loads."""
 
     label: str
     needs: dict[str, str]

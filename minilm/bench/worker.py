@@ -1,4 +1,4 @@
-"""A process for each peer, so that nobody pays for another's imports, memory or threads.
+"""A process for each peer, so that no peer pays for another one's imports, memory or threads.
 
 The parent (`Worker`) writes pickled requests to the child's stdin and reads pickled replies from its stdout, one at a
 time: while one peer computes, all others wait for input.
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from .peers import PEERS, Encode, Setting
 
-# Libraries ask these for their number of threads before anybody can tell them otherwise.
+# Libraries read their number of threads from these when they are imported.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -78,7 +78,7 @@ class Worker:
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()  # it has nothing to lose
+        self._process.kill()  # it holds nothing that must be saved
         self._process.communicate()
         self._log.close()
 
@@ -116,7 +116,7 @@ def seconds(encode: Encode, texts: list[str]) -> float:
 
 
 def seconds_each(encode: Encode, texts: list[str]) -> list[float]:
-    """Return how long each text takes alone; a few before them wake up what went to sleep."""
+    """Return how long each text takes alone. Three texts before them warm up threads and caches."""
     for text in texts[:3]:
         encode([text])
     return [seconds(encode, [text]) for text in texts]
@@ -162,7 +162,7 @@ def sgemm(encode: Encode | None, threads: int, budget: float) -> float:
 
 
 def describe(encode: Encode | None) -> dict[str, Any]:
-    """Return what `minilm.bench.machine.describe` sees from in here, where nothing pins the BLAS."""
+    """Return `minilm.bench.machine.describe` of this process, in which no variable pins the BLAS."""
     from . import machine
 
     return machine.describe()
@@ -174,7 +174,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 
 def _load(setting: Setting) -> Encode | None:
-    """Load the peer and compute a first vector; ``"blas"`` is nobody but NumPy's own matrix product."""
+    """Load the peer and compute a first vector. The peer ``"blas"`` is NumPy's matrix product: nothing to load."""
     if setting.peer == "blas":
         return None
     encode = PEERS[setting.peer].load(setting)

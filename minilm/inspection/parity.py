@@ -1,8 +1,8 @@
 """Sublayer by sublayer: our numbers, PyTorch's, and those of anybody's port, against the same network in float64.
 
-Two float32 engines never agree to the last digit, and neither is right. So both are measured against an arbiter: the
-reference functions on float64 copies of the same parameters. What float32 rounding makes of a sublayer is then known,
-and a mistake stands out from it at the first sublayer that it touches.
+Two float32 implementations never agree to the last digit, and neither is exact. So both are compared with an arbiter:
+the reference operations on float64 copies of the same parameters. This shows how large float32 rounding is in each
+sublayer. A mistake is much larger, from the first sublayer on that it touches.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ TEXTS = (  # of three lengths, so that two of them are padded
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 OURS, TORCH, BETWEEN, FILE = "ours", "torch", "ours - torch", "file"
 
-# A difference is called wrong from so many times what float32 rounding makes of the sublayer. Our engines and PyTorch's
-# differ by a factor below 2; the approximate GELU, the mildest of the usual mistakes, makes hundreds.
+# A sublayer is called wrong if its relative difference exceeds WRONG times the one that float32 rounding makes there.
+# Correct float32 implementations are within a factor of 2. The mildest of the usual mistakes, GELU by tanh, makes a
+# factor of hundreds.
 WRONG = 16.0
-ROUNDING = (2.0**-24, 2.0**-19)  # the least and the most that rounding is believed to make, as a relative difference
+ROUNDING = (2.0**-24, 2.0**-19)  # bounds of what counts as rounding, as a relative difference
 
 Values = Mapping[str, np.ndarray]
 
@@ -161,7 +162,7 @@ def measure(
     texts
         What to run it on, as one padded batch. Texts of different lengths show mistakes with padding.
     backend, device
-        The engine to measure as ours.
+        What computes the column ``ours``.
     against
         An ``.npz`` with the intermediate results of a port for the same texts: arrays under the names that the table
         has, of the shapes that `save_intermediates` writes, or with the kept tokens alone, [total_tokens, hidden]. Not

@@ -1,8 +1,8 @@
 """The pictures: attention, similarity, drift, projection, parity, the benchmark, padding.
 
-Every function draws into ``ax``, or into a figure of its own, and returns the axes. Dark is much and light is little,
-in colour maps whose lightness only falls, so that a picture says the same when it is printed in black and white; lines
-differ in their dashes and markers, bars in their hatches.
+Every function draws into ``ax``, or into a new figure, and returns the axes. Dark cells are large values and light
+cells small ones. Pictures also work in black and white: the lightness of a colour map only falls, lines differ in
+dashes and markers, and bars in hatches.
 
 Needs matplotlib: ``pip install 'minilm[notebooks]'``.
 """

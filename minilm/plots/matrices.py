@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-MOST_WRITTEN_CELLS = 150  # larger matrices have colours alone
+MOST_WRITTEN_CELLS = 150  # larger matrices show colours without numbers
 
 
 def attention_head(probabilities: Any, tokens: Sequence[str], ax: Axes | None = None) -> Axes:
-    """Draw where each token looks in one head: rows are the tokens that look, columns those that are looked at.
+    """Draw the attention probabilities of one head: rows are queries (which token looks), columns are keys (where).
 
     Parameters
     ----------

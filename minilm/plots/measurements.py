@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def parity_chart(parity: Parity, ax: Axes | None = None) -> Axes:
-    """Draw how far each engine is from float64, sublayer by sublayer, and how far rounding alone would bring it.
+    """Draw how far each implementation is from float64, sublayer by sublayer, and how far rounding alone would be.
 
     Parameters
     ----------

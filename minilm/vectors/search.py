@@ -146,14 +146,14 @@ def community_detection(
     batch_size: int = 1024,
     show_progress_bar: bool = False,
 ) -> list[list[int]]:
-    """Find groups of vectors that are like one in their middle.
+    """Find communities: groups of vectors that are all similar to one of them, the center.
 
     Parameters
     ----------
     embeddings
         [texts, hidden].
     threshold
-        The cosine similarity to the middle that makes a member.
+        The least cosine similarity of a member to the center.
     min_community_size
         Smaller groups are left out.
     batch_size
@@ -164,7 +164,8 @@ def community_detection(
     Returns
     -------
     list of list of int
-        The groups, largest first; in each the middle, then the others by their similarity to it. No vector is in two.
+        Rows of ``embeddings``: the communities, largest first, each with its center first and then the others by their
+        similarity to it. No vector is in two communities.
 
     Examples
     --------
@@ -191,11 +192,11 @@ def community_detection(
 
     communities: list[list[int]] = []
     taken = np.zeros(len(vectors), dtype=bool)
-    for middle, members in sorted(candidates, key=lambda candidate: len(candidate[1]), reverse=True):
+    for center, members in sorted(candidates, key=lambda candidate: len(candidate[1]), reverse=True):
         free = members[~taken[members]]
-        if taken[middle] or len(free) < min_community_size:
+        if taken[center] or len(free) < min_community_size:
             continue
-        communities.append([middle, *free[free != middle].tolist()])
+        communities.append([center, *free[free != center].tolist()])
         taken[free] = True
     return sorted(communities, key=len, reverse=True)
 
