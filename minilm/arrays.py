@@ -28,12 +28,15 @@ def array_namespace(*arrays: Array) -> ModuleType:
 
 
 def _library(x: Array) -> ModuleType:
+    library: ModuleType
     if hasattr(x, "__array_namespace__"):
-        return x.__array_namespace__()
-    if type(x).__module__ == "cupy":  # keeps the standard in its main namespace
+        library = x.__array_namespace__()
+    elif type(x).__module__ == "cupy":  # keeps the standard in its main namespace
         import cupy
 
-        return cupy
-    import array_api_compat  # knows the rest, such as PyTorch
+        library = cupy
+    else:
+        import array_api_compat  # knows the rest, such as PyTorch
 
-    return array_api_compat.array_namespace(x)
+        library = array_api_compat.array_namespace(x)
+    return library

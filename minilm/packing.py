@@ -70,7 +70,8 @@ class Pack:
     @property
     def starts(self) -> np.ndarray:
         """The place of each text's first token, int [texts]."""
-        return self.ends - self.lengths
+        starts: np.ndarray = self.ends - self.lengths
+        return starts
 
     def texts(self) -> list[Tokens]:
         """Take the pack apart: the tokens of each text."""

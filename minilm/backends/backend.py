@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from ..arrays import Array
 from ..config import BertConfig
 from ..operations import Operations
 from ..parameters import Params
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,17 @@ class Backend:
     to_numpy: Callable[[Array], np.ndarray]
     dtype: str = "float32"
     device: str = "cpu"
-    on_device: Callable[[], AbstractContextManager] = nullcontext
+    on_device: Callable[[], AbstractContextManager[Any]] = nullcontext
     synchronize: Callable[[], None] = lambda: None
     pack_tokens: Callable[[BertConfig], int] | None = None
 
 
-def on_device(method: Callable) -> Callable:
-    """Decorate a method of what has a ``backend``: it runs while the backend's device is the current one."""
+def on_device(method: Method) -> Method:
+    """Decorate a method of an object with a ``backend``: it runs while the backend's device is the current one."""
 
     @functools.wraps(method)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         with self.backend.on_device():
             return method(self, *args, **kwargs)
 
-    return run
+    return cast(Method, run)

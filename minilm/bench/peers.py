@@ -86,7 +86,8 @@ def _onnxruntime(setting: Setting) -> Encode:
         feed = {"input_ids": padded, "attention_mask": mask.astype(np.int64), "token_type_ids": np.zeros_like(padded)}
         hidden = session.run(None, feed)[0]  # [batch, tokens, hidden]
         mean = (mask[:, None, :].astype(np.float32) @ hidden)[:, 0, :] / lengths[:, None].astype(np.float32)
-        return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+        vectors: np.ndarray = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+        return vectors
 
     def encode(texts: list[str]) -> np.ndarray:
         ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]

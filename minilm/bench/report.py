@@ -53,7 +53,8 @@ def _heading(results: Results) -> str:
 
 
 def _first(results: Results) -> str:
-    return next(iter(results["peers"].values()))["label"]
+    label: str = next(iter(results["peers"].values()))["label"]
+    return label
 
 
 def _throughput(results: Results, name: str) -> str:

@@ -134,9 +134,9 @@ def _name(operation: str, weights: list[str], record: list[TracedOperation]) -> 
 def _flops(operation: str, taken: Mapping[str, Array]) -> int:
     """Two for each weight that each row meets; in attention two products of [tokens, tokens] and [tokens, hidden]."""
     if operation == "attention":
-        return 4 * math.prod(taken["query"].shape) * taken["key"].shape[1]
+        return 4 * math.prod(taken["query"].shape) * int(taken["key"].shape[1])
     if operation.startswith("linear"):
-        return 2 * math.prod(taken["x"].shape) * taken["weight"].shape[0]
+        return 2 * math.prod(taken["x"].shape) * int(taken["weight"].shape[0])
     return 0
 
 

@@ -130,12 +130,12 @@ def _name_tokens(axis: Any, tokens: Sequence[str], tiles: int, step: int, **styl
 
 
 def _of_one_text(layer: Any) -> np.ndarray:
-    layer = np.asarray(layer)
-    if layer.ndim == 4 and len(layer) == 1:
-        layer = layer[0]
-    if layer.ndim != 3 or layer.shape[1] != layer.shape[2]:
+    heads: np.ndarray = np.asarray(layer)
+    if heads.ndim == 4 and len(heads) == 1:
+        heads = heads[0]
+    if heads.ndim != 3 or heads.shape[1] != heads.shape[2]:
         raise ValueError(
-            f"a layer's attention must be [heads, tokens, tokens] of one text, got the shape {layer.shape}: "
+            f"a layer's attention must be [heads, tokens, tokens] of one text, got the shape {heads.shape}: "
             "pick a text with [layer[i] for layer in attentions]"
         )
-    return layer
+    return heads

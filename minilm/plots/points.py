@@ -157,4 +157,5 @@ def _label_points(ax: Axes, points: np.ndarray, labels: Sequence[str]) -> None:
 
 def _area(a: Any, b: Any) -> float:
     """How much two boxes share."""
-    return max(0.0, min(a.x1, b.x1) - max(a.x0, b.x0)) * max(0.0, min(a.y1, b.y1) - max(a.y0, b.y0))
+    width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+    return max(0.0, float(width)) * max(0.0, float(height))

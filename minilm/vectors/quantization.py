@@ -43,21 +43,21 @@ def quantize_embeddings(
     ValueError
         For an unknown precision, and for ranges that would have to come from a single vector.
     """
-    embeddings = np.asarray(embeddings)
+    vectors: np.ndarray = np.asarray(embeddings)
     if check_precision(precision) == "float32":
-        return embeddings.astype(np.float32)
-    if embeddings.dtype.kind != "f":
-        raise ValueError(f"expected floats to quantize, got {embeddings.dtype}")
+        return vectors.astype(np.float32)
+    if vectors.dtype.kind != "f":
+        raise ValueError(f"expected floats to quantize, got {vectors.dtype}")
     if precision.endswith("binary"):
-        bits = np.packbits(embeddings > 0, axis=-1)
+        bits = np.packbits(vectors > 0, axis=-1)
         return bits if precision == "ubinary" else (bits ^ 0x80).view(np.int8)  # the same as minus 128
     if ranges is None:
-        if calibration_embeddings is None and (embeddings.ndim == 1 or len(embeddings) == 1):
+        if calibration_embeddings is None and (vectors.ndim == 1 or len(vectors) == 1):
             raise ValueError(f"{precision} needs ranges, and a single vector has none: pass ranges or more vectors")
-        known = np.asarray(embeddings if calibration_embeddings is None else calibration_embeddings)
-        ranges = (known.min(axis=0), known.max(axis=0)) if len(known) else np.zeros((2, embeddings.shape[-1]))
+        known = np.asarray(vectors if calibration_embeddings is None else calibration_embeddings)
+        ranges = (known.min(axis=0), known.max(axis=0)) if len(known) else np.zeros((2, vectors.shape[-1]))
     low, high = np.asarray(ranges, dtype=np.float32)
     steps = (high - low) / 255
     steps[steps == 0] = 1
-    levels = np.clip(np.floor((embeddings - low) / steps), 0, 255)
+    levels: np.ndarray = np.clip(np.floor((vectors - low) / steps), 0, 255)
     return levels.astype(np.uint8) if precision == "uint8" else (levels - 128).astype(np.int8)

@@ -203,7 +203,7 @@ def community_detection(
 
 def _as_rows(embeddings: Any) -> np.ndarray:
     """Turn vectors, or a list of them, into an array [texts, hidden], not yet converted: a memmap stays one."""
-    array = np.asanyarray(embeddings)
+    array: np.ndarray = np.asanyarray(embeddings)
     if array.ndim not in (1, 2):
         raise ValueError(f"expected vectors [texts, hidden] or [hidden], got the shape {array.shape}")
     return array.reshape(-1, array.shape[-1]) if array.size else array.reshape(0, array.shape[-1])

@@ -33,12 +33,13 @@ def as_batch(vectors: Any) -> np.ndarray:
 
 def cos_sim(a: Any, b: Any) -> np.ndarray:
     """``aᵢ · bⱼ / (‖aᵢ‖ ‖bⱼ‖)``: [m, hidden], [n, hidden] → [m, n]."""
-    return normalize(as_batch(a)) @ normalize(as_batch(b)).T
+    return dot_score(normalize(as_batch(a)), normalize(as_batch(b)))
 
 
 def dot_score(a: Any, b: Any) -> np.ndarray:
     """``aᵢ · bⱼ``: [m, hidden], [n, hidden] → [m, n]."""
-    return as_batch(a) @ as_batch(b).T
+    scores: np.ndarray = as_batch(a) @ as_batch(b).T
+    return scores
 
 
 def euclidean_sim(a: Any, b: Any) -> np.ndarray:
@@ -67,18 +68,21 @@ def pairwise_cos_sim(a: Any, b: Any) -> np.ndarray:
 
 def pairwise_dot_score(a: Any, b: Any) -> np.ndarray:
     """``aᵢ · bᵢ``: twice [n, hidden] → [n]."""
-    return np.sum(as_floats(a) * as_floats(b), axis=-1)
+    scores: np.ndarray = np.sum(as_floats(a) * as_floats(b), axis=-1)
+    return scores
 
 
 def pairwise_euclidean_sim(a: Any, b: Any) -> np.ndarray:
     """``-‖aᵢ - bᵢ‖₂``: twice [n, hidden] → [n]."""
     difference = as_floats(a) - as_floats(b)
-    return -np.sqrt(np.sum(difference * difference, axis=-1))
+    distances: np.ndarray = np.sqrt(np.sum(difference * difference, axis=-1))
+    return -distances
 
 
 def pairwise_manhattan_sim(a: Any, b: Any) -> np.ndarray:
     """``-‖aᵢ - bᵢ‖₁``: twice [n, hidden] → [n]."""
-    return -np.sum(np.abs(as_floats(a) - as_floats(b)), axis=-1)
+    distances: np.ndarray = np.sum(np.abs(as_floats(a) - as_floats(b)), axis=-1)
+    return -distances
 
 
 SIMILARITIES: dict[str, tuple[Callable[[Any, Any], np.ndarray], Callable[[Any, Any], np.ndarray]]] = {
