@@ -30,11 +30,12 @@ _HOMES = {
     "cos_sim": "vectors.similarity",
     "get_backend": "backends",
     "mean_pooling": "models",
-    "normalize": "functional",
+    "normalize": "models",
     "paraphrase_mining": "vectors.search",
     "quantize_embeddings": "vectors.quantization",
     "semantic_search": "vectors.search",
     "trace": "inspection.trace",
+    "util": "util",
 }
 
 __all__ = ["__version__", *_HOMES]
@@ -45,7 +46,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    home = import_module(f".{_HOMES[name]}", __name__)
+    return home if name == _HOMES[name] else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,8 @@
 # The public names for editors and type checkers, which `__getattr__` in __init__.py tells nothing.
 
+from . import util as util
 from .backends import available_backends as available_backends, get_backend as get_backend
 from .config import BertConfig as BertConfig
-from .functional import normalize as normalize
 from .inspection.trace import trace as trace
 from .models import (
     AutoModel as AutoModel,
@@ -16,6 +16,7 @@ from .models import (
     BertForTokenClassification as BertForTokenClassification,
     BertModel as BertModel,
     mean_pooling as mean_pooling,
+    normalize as normalize,
 )
 from .sentences.cross_encoder import CrossEncoder as CrossEncoder
 from .sentences.sentence_transformer import SentenceTransformer as SentenceTransformer

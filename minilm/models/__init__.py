@@ -9,7 +9,7 @@ from .heads import (
     BertForSequenceClassification,
     BertForTokenClassification,
 )
-from .outputs import BertModelOutput, HeadOutput, ModelOutput, mean_pooling
+from .outputs import BertModelOutput, HeadOutput, ModelOutput, mean_pooling, normalize
 from .pretrained import PreTrainedModel
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "ModelOutput",
     "PreTrainedModel",
     "mean_pooling",
+    "normalize",
 ]
 
 # Hugging Face's names for "whichever architecture the checkpoint has": BERT's is the one that is implemented.

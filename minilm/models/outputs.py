@@ -1,4 +1,4 @@
-"""What models return, and the model card's pooling of it."""
+"""What models return, and the two steps that follow on the model card: `mean_pooling` and `normalize`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import functional
-from ..arrays import Array
+from ..arrays import Array, array_namespace
 
 
 @dataclass(frozen=True)
@@ -83,3 +83,30 @@ def mean_pooling(model_output: ModelOutput | tuple[Array, ...] | Array, attentio
     """
     hidden_states = model_output[0] if isinstance(model_output, (ModelOutput, tuple)) else model_output
     return functional.mean_pooling(hidden_states, attention_mask)
+
+
+def normalize(embeddings: Array) -> Array:
+    """Bring vectors to length 1, as ``torch.nn.functional.normalize``.
+
+    Parameters
+    ----------
+    embeddings
+        [..., hidden], real floating-point numbers of any array library.
+
+    Returns
+    -------
+    Array
+        The same shape and dtype: `minilm.functional.normalize`. Half precision is computed in float32, since squares
+        of numbers over 255 overflow in it. A zero vector stays zero.
+
+    Raises
+    ------
+    TypeError
+        For integers and other numbers that no vector of length 1 can hold.
+    """
+    xp = array_namespace(embeddings)
+    if not xp.isdtype(embeddings.dtype, "real floating"):
+        raise TypeError(f"expected floating-point vectors, got {embeddings.dtype}: convert them to float32 first")
+    if xp.finfo(embeddings.dtype).bits >= 32:
+        return functional.normalize(embeddings)
+    return xp.astype(functional.normalize(xp.astype(embeddings, xp.float32)), embeddings.dtype)

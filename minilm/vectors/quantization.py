@@ -51,13 +51,26 @@ def quantize_embeddings(
     if precision.endswith("binary"):
         bits = np.packbits(vectors > 0, axis=-1)
         return bits if precision == "ubinary" else (bits ^ 0x80).view(np.int8)  # the same as minus 128
+    if vectors.size == 0:
+        return vectors.astype(np.uint8 if precision == "uint8" else np.int8)
     if ranges is None:
-        if calibration_embeddings is None and (vectors.ndim == 1 or len(vectors) == 1):
-            raise ValueError(f"{precision} needs ranges, and a single vector has none: pass ranges or more vectors")
-        known = np.asarray(vectors if calibration_embeddings is None else calibration_embeddings)
-        ranges = (known.min(axis=0), known.max(axis=0)) if len(known) else np.zeros((2, vectors.shape[-1]))
+        ranges = quantization_ranges(vectors if calibration_embeddings is None else calibration_embeddings)
     low, high = np.asarray(ranges, dtype=np.float32)
     steps = (high - low) / 255
     steps[steps == 0] = 1
     levels: np.ndarray = np.clip(np.floor((vectors - low) / steps), 0, 255)
     return levels.astype(np.uint8) if precision == "uint8" else (levels - 128).astype(np.int8)
+
+
+def quantization_ranges(embeddings: Any) -> np.ndarray:
+    """Return the smallest and the largest value of every component: [texts, hidden] → [2, hidden].
+
+    Raises
+    ------
+    ValueError
+        For a single vector, whose components have no range.
+    """
+    vectors: np.ndarray = np.asarray(embeddings)
+    if vectors.ndim != 2 or len(vectors) < 2:
+        raise ValueError(f"ranges need several vectors [texts, hidden], got the shape {vectors.shape}: pass ranges")
+    return np.stack([vectors.min(axis=0), vectors.max(axis=0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -50,7 +51,7 @@ def semantic_search(
     Returns
     -------
     list of list of dict
-        For each query ``{"corpus_id": row, "score": score}``, best first.
+        For each query ``{"corpus_id": row, "score": score}``, best first. A row whose score is NaN is no result.
 
     Examples
     --------
@@ -61,7 +62,8 @@ def semantic_search(
     results: list[list[dict[str, int | float]]] = []
     for _, scores, ids in _most_alike(queries, corpus, query_chunk_size, corpus_chunk_size, top_k, score_function):
         for row_scores, row_ids in zip(scores.tolist(), ids.tolist(), strict=True):
-            results.append([{"corpus_id": i, "score": score} for i, score in zip(row_ids, row_scores, strict=True)])
+            found = [(i, score) for i, score in zip(row_ids, row_scores, strict=True) if score > -math.inf]
+            results.append([{"corpus_id": i, "score": score} for i, score in found])
     return results
 
 
@@ -131,8 +133,9 @@ def paraphrase_mining_embeddings(
     for start, scores, ids in blocks:
         queries = np.broadcast_to(np.arange(start, start + len(ids))[:, None], ids.shape)
         pairs = np.sort(np.stack([queries.ravel(), ids.ravel()], axis=1), axis=1)
-        best_scores = np.concatenate([best_scores, scores.ravel()])
-        best_pairs = np.concatenate([best_pairs, pairs])
+        found = scores.ravel() > -np.inf
+        best_scores = np.concatenate([best_scores, scores.ravel()[found]])
+        best_pairs = np.concatenate([best_pairs, pairs[found]])
         _, first = np.unique(best_pairs[:, 0] * len(rows) + best_pairs[:, 1], return_index=True)
         first = first[np.argsort(-best_scores[first], kind="stable")[:max_pairs]]
         best_scores, best_pairs = best_scores[first], best_pairs[first]
@@ -230,6 +233,7 @@ def _most_alike(
         best_ids = np.empty((len(block), 0), np.int64)
         for first in range(0, len(corpus), columns):
             scores = score_function(block, as_floats(corpus[first : first + columns]))
+            scores = np.where(np.isnan(scores), -np.inf, scores)  # NaN would count as the largest
             ids = np.broadcast_to(np.arange(first, first + scores.shape[1]), scores.shape)
             if skip_self:
                 scores = np.where(ids == np.arange(start, start + len(block))[:, None], -np.inf, scores)

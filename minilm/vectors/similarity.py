@@ -6,11 +6,14 @@ Each takes vectors [texts, hidden] or [hidden], as arrays or lists, and computes
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from ..functional import normalize
+
+Similarity = Callable[[Any, Any], np.ndarray]
 
 _CHUNK_NUMBERS = 1 << 22  # differences that are held at a time when distances are computed: 16 MB in float32
 
@@ -52,7 +55,7 @@ def manhattan_sim(a: Any, b: Any) -> np.ndarray:
     return _by_chunks(pairwise_manhattan_sim, as_batch(a), as_batch(b))
 
 
-def _by_chunks(similarity: Callable[[Any, Any], np.ndarray], a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _by_chunks(similarity: Similarity, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Compare every row of ``a`` with every row of ``b``; all differences at once would be [m, n, hidden]."""
     result = np.empty((len(a), len(b)), np.result_type(a, b))
     rows = max(1, _CHUNK_NUMBERS // max(1, b.size))
@@ -85,7 +88,57 @@ def pairwise_manhattan_sim(a: Any, b: Any) -> np.ndarray:
     return -distances
 
 
-SIMILARITIES: dict[str, tuple[Callable[[Any, Any], np.ndarray], Callable[[Any, Any], np.ndarray]]] = {
+def pairwise_angle_sim(x: Any, y: Any) -> np.ndarray:
+    """The absolute angle difference of xᵢ and yᵢ as complex vectors (Li & Li 2023, "AnglE"): twice [n, hidden] → [n].
+
+    The first half of a vector are its real parts, the second half its imaginary parts; ``hidden`` is even.
+    """
+    first, second = (z[..., : z.shape[-1] // 2] + 1j * z[..., z.shape[-1] // 2 :] for z in (as_batch(x), as_batch(y)))
+    quotient = first * second.conj() / np.sum(np.abs(second) ** 2, axis=-1, keepdims=True)
+    lengths = np.linalg.norm(first, axis=-1, keepdims=True) / np.linalg.norm(second, axis=-1, keepdims=True)
+    angle: np.ndarray = np.abs(np.sum((quotient / lengths).real + (quotient / lengths).imag, axis=-1))
+    return angle
+
+
+class SimilarityFunction(Enum):
+    """The names of the similarities, as in sentence-transformers; a value works wherever a name does."""
+
+    COSINE = "cosine"
+    DOT_PRODUCT = "dot"
+    EUCLIDEAN = "euclidean"
+    MANHATTAN = "manhattan"
+
+    @staticmethod
+    def to_similarity_fn(name: str | SimilarityFunction) -> Similarity:
+        """Return the function [m, hidden], [n, hidden] → [m, n] of that name."""
+        return SIMILARITIES[similarity_name(name)][0]
+
+    @staticmethod
+    def to_similarity_pairwise_fn(name: str | SimilarityFunction) -> Similarity:
+        """Return the function [n, hidden], [n, hidden] → [n] of that name."""
+        return SIMILARITIES[similarity_name(name)][1]
+
+    @staticmethod
+    def possible_values() -> list[str]:
+        """Return all names."""
+        return list(SIMILARITIES)
+
+
+def similarity_name(value: Any) -> str:
+    """Return the name of a similarity, given as a name or as a `SimilarityFunction`.
+
+    Raises
+    ------
+    ValueError
+        If there is no similarity of that name.
+    """
+    name = value.value if isinstance(value, Enum) else value
+    if name not in SIMILARITIES:
+        raise ValueError(f"the similarity must be one of {', '.join(map(repr, SIMILARITIES))}, got {value!r}")
+    return str(name)
+
+
+SIMILARITIES: dict[str, tuple[Similarity, Similarity]] = {
     "cosine": (cos_sim, pairwise_cos_sim),
     "dot": (dot_score, pairwise_dot_score),
     "euclidean": (euclidean_sim, pairwise_euclidean_sim),

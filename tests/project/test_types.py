@@ -11,7 +11,7 @@ import minilm
 def test_the_stub_names_what_is_public_and_where_it_lives() -> None:
     stub = ast.parse(Path(minilm.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     homes = {
-        alias.asname: node.module
+        alias.asname: node.module or alias.name
         for node in stub.body
         if isinstance(node, ast.ImportFrom) and node.level == 1
         for alias in node.names
