@@ -25,6 +25,7 @@ _HOMES = {
     "BertModel": "models",
     "CrossEncoder": "sentences.cross_encoder",
     "SentenceTransformer": "sentences.sentence_transformer",
+    "TextClassifier": "sentences.text_classifier",
     "available_backends": "backends",
     "community_detection": "vectors.search",
     "cos_sim": "vectors.similarity",

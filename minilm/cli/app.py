@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
@@ -9,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -37,7 +38,8 @@ class App(click.Group):
             with warnings.catch_warnings():
                 warnings.showwarning = _say_warning
                 result = super().invoke(ctx)
-                sys.stdout.flush()
+                if sys.stdout is not None:
+                    sys.stdout.flush()
                 return result
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
@@ -54,11 +56,24 @@ class App(click.Group):
 
 
 def _drop_stdout() -> None:
-    """Let what cannot be written vanish, or Python would fail once more when it flushes on its way out."""
+    """Send what cannot be written to nowhere, or Python would fail once more when it flushes at its end."""
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a standard stream is a terminal; a closed one, which Python sets to None, is not."""
+    return stream is not None and stream.isatty()
+
+
+def standard_output() -> BinaryIO:
+    """Return standard output for bytes; raise an `OSError` if it is closed."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "it is closed", "standard output")
+    return sys.stdout.buffer
 
 
 def describe(error: BaseException) -> str:
@@ -96,7 +111,7 @@ def command(name: str, examples: Sequence[str]) -> Callable[[Callable[..., Any]]
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """What the options say of the model and its engine."""
+    """What the options say of the model and its backend."""
 
     name: str
     revision: str | None
@@ -112,8 +127,8 @@ class ModelChoice:
         return {"revision": self.revision, "local_files_only": self.offline}
 
     @property
-    def engine(self) -> dict[str, Any]:
-        """Computed by what."""
+    def computing(self) -> dict[str, Any]:
+        """What computes, and where."""
         return {"backend": self.backend, "device": self.device, "dtype": self.dtype}
 
     def limited_threads(self) -> AbstractContextManager[None]:
@@ -126,7 +141,7 @@ class ModelChoice:
         """Load it as a `minilm.SentenceTransformer`."""
         from ..sentences.sentence_transformer import SentenceTransformer
 
-        return SentenceTransformer(self.name, **self.where, **self.engine, threads=self.threads, **settings)
+        return SentenceTransformer(self.name, **self.where, **self.computing, threads=self.threads, **settings)
 
 
 def model_options(default: str | None = DEFAULT_MODEL) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -139,7 +154,7 @@ def model_options(default: str | None = DEFAULT_MODEL) -> Callable[[Callable[...
                      **({"required": True} if default is None else {"default": default, "show_default": True})),
         click.option("--revision", metavar="REV", help="Branch, tag or commit on the Hub."),
         click.option("--offline", is_flag=True, help="Never touch the network."),
-        click.option("--backend", metavar="ENGINE", help="numba, numpy or cupy; see 'minilm info'."),
+        click.option("--backend", metavar="NAME", help="numba, numpy or cupy; see 'minilm info'."),
         click.option("--device", metavar="DEVICE", help="For backends that have several: cuda:1."),
         click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True,
                      help="What to compute in."),

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from .app import ModelChoice, command, model_options
 from .results import shorten
-from .sentences import CHUNK_TEXTS, by_paragraph, passages_of, print_passages, progress, top_passages
-from .texts import Passage, given_texts, text_arguments, text_file
+from .sentences import CHUNK_TEXTS, best_passages, by_paragraph, passages_of, print_passages, progress, top_passages
+from .texts import Passage, alongside, given_texts, text_arguments, text_file
 
 
 @command(
@@ -31,7 +29,7 @@ def fill_mask(text: str, top_k: int, as_json: bool, choice: ModelChoice) -> None
     """Find words for each [MASK] of TEXT."""
     from ..models import BertForMaskedLM
 
-    model = BertForMaskedLM.from_pretrained(choice.name, **choice.where, **choice.engine)
+    model = BertForMaskedLM.from_pretrained(choice.name, **choice.where, **choice.computing)
     with choice.limited_threads():
         found = model.fill_mask(text, top_k)
     if as_json:
@@ -70,13 +68,15 @@ def rerank(
     from ..sentences.cross_encoder import CrossEncoder
 
     passages = passages_of(files, by_paragraph)
-    model = CrossEncoder(choice.name, **choice.where, **choice.engine, threads=choice.threads)
+    model = CrossEncoder(choice.name, **choice.where, **choice.computing, threads=choice.threads)
     best: list[tuple[float, Passage]] = []
+
+    def run(texts: Iterator[str]) -> Iterator[tuple[list[Any], Any]]:
+        return model.predict_chunks(((query, text) for text in texts), CHUNK_TEXTS, show_progress_bar=False)
+
     with progress(None) as bar:
-        while chunk := list(itertools.islice(passages, CHUNK_TEXTS)):
-            hits = model.rank(query, [passage.text for passage in chunk], top_k, show_progress_bar=False)
-            better = [(hit["score"], chunk[hit["corpus_id"]]) for hit in hits]
-            best = heapq.nlargest(top_k, [*best, *better], key=lambda pair: pair[0])
+        for chunk, scores in alongside(passages, run):
+            best = best_passages(top_k, best, list(zip(scores.tolist(), chunk, strict=True)))
             bar.update(len(chunk))
     print_passages(best, files, as_json)
 
@@ -98,44 +98,17 @@ def classify(texts: tuple[str, ...], path: str | None, top_k: int, as_json: bool
 
     Scores are probabilities by softmax or sigmoid, as the model's config tells; a regression's number stays as it is.
     """
+    from ..sentences.text_classifier import TextClassifier
+
     given, total = given_texts(texts, path)
+    classifier = TextClassifier(choice.name, **choice.where, **choice.computing, threads=choice.threads)
     with progress(total) as bar:
-        for chunk, labels, scores in _classified(iter(given), choice):
+        for chunk, scores in classifier.predict_chunks(given, CHUNK_TEXTS, show_progress_bar=False):
             for text, row in zip(chunk, scores.tolist(), strict=True):
-                ranked = sorted(zip(labels, row, strict=True), key=lambda pair: -pair[1])
+                ranked = sorted(zip(classifier.labels, row, strict=True), key=lambda pair: -pair[1])
                 if as_json:
                     click.echo(json.dumps({"text": text, "scores": dict(ranked)}, ensure_ascii=False))
                 else:
                     shown = "  ".join(f"{score:7.4f} {label}" for label, score in ranked[:top_k])
                     click.echo(f"{shown}  {shorten(text)}")
             bar.update(len(chunk))
-
-
-def _classified(texts: Iterator[str], choice: ModelChoice) -> Iterator[tuple[list[str], Sequence[str], Any]]:
-    """Yield texts, the model's labels, and the texts' scores [texts, labels], chunk by chunk."""
-    from ..backends.threads import available_cores
-    from ..models import BertForSequenceClassification
-    from ..packing import Pack
-    from ..sentences.inputs import Truncation, gather_array
-    from ..sentences.running import in_packs
-    from ..tokenizing.tokenizer import AutoTokenizer
-
-    model = BertForSequenceClassification.from_pretrained(choice.name, **choice.where, **choice.engine)
-    tokenizer = AutoTokenizer.from_pretrained(choice.name, **choice.where)
-    config, threads = model.config, choice.threads or available_cores()
-    limit = min(config.max_position_embeddings, tokenizer.model_max_length)
-    cut = Truncation("warn", limit)
-
-    def tokenize(batch: list[str]) -> list[Any]:
-        tokens, lost = tokenizer.encode_packed(batch, limit)
-        cut.add(lost)
-        return tokens
-
-    def compute(pack: Pack) -> Any:
-        with model.backend.on_device():
-            return model.backend.to_numpy(model.probabilities(model.forward_packed(pack)))
-
-    while chunk := list(itertools.islice(texts, CHUNK_TEXTS)):
-        packs = in_packs(chunk, tokenize, compute, threads=threads)
-        yield chunk, config.labels, gather_array(packs, len(chunk), len(config.labels), choice.dtype)
-    cut.report()

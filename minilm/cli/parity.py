@@ -29,7 +29,7 @@ from .results import chart, check_folder, replacing
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE", help="Draw the table there.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit on the Hub.")
 @click.option("--offline", is_flag=True, help="Never touch the network.")
-@click.option("--backend", metavar="ENGINE", help="Which engine to measure as ours; see 'minilm info'.")
+@click.option("--backend", metavar="NAME", help="Which backend to measure as ours; see 'minilm info'.")
 @click.option("--device", metavar="DEVICE", help="For backends that have several: cuda:1.")
 def parity(
     model: str,

@@ -17,17 +17,22 @@ import click
 Chunk = tuple[list[str], Any]  # texts, and their vectors [texts, components]
 
 
+def is_plain(path: Path) -> bool:
+    """Whether this is, or will be, a plain file under its own name: no device, no pipe, no open file of a process."""
+    return (path.is_file() or not path.exists()) and not str(path).startswith(("/dev/", "/proc/"))
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside ``path`` for writing, and let it take that name at the end, if all went well.
 
-    What is not a plain file, such as ``/dev/null`` or a named pipe, is written to directly.
+    What is not a plain file, such as ``/dev/stdout`` or a named pipe, is written to directly.
     """
-    plain = path.is_file() or not path.exists()
+    plain = is_plain(path)
     target = path.resolve() if plain else path  # a link stays one, and its target is what is replaced
     written = target.with_name(f".{target.name}.{os.getpid()}.part") if plain else target
     try:
-        with open(written, "w+b" if plain else "wb") as file:
+        with open(written, "w+b" if plain else "ab") as file:  # /dev/stdout may be a file that is appended to
             yield file
         if plain:
             if target.exists():

@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from .app import ModelChoice, command, model_options
-from .results import GOING_BACK, SUFFIXES, WRITERS, Chunk, replacing, shorten, write_at_once
-from .texts import STDIN, Passage, given_texts, nonblank_lines, paragraphs, text_arguments, text_file
+from .app import ModelChoice, command, is_terminal, model_options, standard_output
+from .results import GOING_BACK, SUFFIXES, WRITERS, Chunk, is_plain, replacing, shorten, write_at_once
+from .texts import STDIN, Passage, alongside, given_texts, nonblank_lines, paragraphs, text_arguments, text_file
 
 CHUNK_TEXTS = 2048  # texts that are read, embedded and written before the next are read
 
@@ -72,11 +72,11 @@ def embed(
     given, total = given_texts(texts, path)
     if kind is None:
         kind = _kind_of(output)
-    if output is None and kind in GOING_BACK and sys.stdout.isatty():
+    if output is None and kind in GOING_BACK and is_terminal(sys.stdout):
         raise click.UsageError(f"{kind} is not for a terminal: give -o FILE, or a pipe.")
     chunks = _embedded(given, total, choice, truncation, settings)
-    with replacing(output) if output is not None else nullcontext(sys.stdout.buffer) as file:
-        if kind in GOING_BACK and (output is None or not file.seekable()):  # a pipe, or a file opened to append
+    with replacing(output) if output is not None else nullcontext(standard_output()) as file:
+        if kind in GOING_BACK and (output is None or not is_plain(output)):
             write_at_once(kind, file, chunks)
         else:
             WRITERS[kind](file, chunks)
@@ -84,7 +84,7 @@ def embed(
 
 def _kind_of(output: Path | None) -> str:
     if output is None:
-        return "short" if sys.stdout.isatty() else "jsonl"
+        return "short" if is_terminal(sys.stdout) else "jsonl"
     if output.suffix not in SUFFIXES:
         raise click.UsageError(f"{output}: end its name in {', '.join(SUFFIXES)}, or give --format.")
     return SUFFIXES[output.suffix]
@@ -94,35 +94,27 @@ def _embedded(
     texts: Iterable[str], total: int | None, choice: ModelChoice, truncation: str, settings: dict[str, Any]
 ) -> Iterator[Chunk]:
     """Yield the texts with their vectors, chunk by chunk; one chunk without texts if there are none at all."""
-    import numpy as np
-
-    from ..sentences.inputs import Truncation
-
-    model = choice.sentence_transformer(truncation="silent")  # what is cut is counted here, over all chunks
-    cut = Truncation(truncation, model.max_seq_length)
+    model = choice.sentence_transformer(truncation=truncation)
     encoding = {
         "normalize_embeddings": settings["normalize"],
         "truncate_dim": settings["dim"],
         "precision": settings["precision"],
         "prompt_name": settings["prompt_name"],
+        "show_progress_bar": False,
     }
-    iterator, first = iter(texts), True
+    chunks = model.encode_chunks(texts, CHUNK_TEXTS, **encoding)
     with progress(total) as bar:
-        while (chunk := list(itertools.islice(iterator, CHUNK_TEXTS))) or first:
-            if truncation != "silent":
-                counts = model.token_count(chunk, prompt_name=settings["prompt_name"])
-                cut.add(np.maximum(counts - model.max_seq_length, 0))
-            yield chunk, model.encode(chunk, show_progress_bar=False, **encoding)
+        none: Chunk = [], model.encode([], **encoding)
+        for chunk, vectors in itertools.chain([next(chunks, none)], chunks):
+            yield chunk, vectors
             bar.update(len(chunk))
-            first = False
-    cut.report()
 
 
 def progress(total: int | None) -> Any:
     """A bar on stderr, once it takes longer than two seconds; none where results scroll by on the same terminal."""
     from tqdm import tqdm
 
-    hidden = not sys.stderr.isatty() or sys.stdout.isatty()
+    hidden = not is_terminal(sys.stderr) or is_terminal(sys.stdout)
     return tqdm(total=total, unit=" texts", unit_scale=True, delay=2, disable=hidden, file=sys.stderr, leave=False)
 
 
@@ -208,7 +200,7 @@ def search(
 
 def passages_of(files: Sequence[str], by_paragraph: bool) -> Iterator[Passage]:
     """Yield what there is to read in files, or in standard input."""
-    if not files and sys.stdin.isatty():
+    if not files and is_terminal(sys.stdin):
         raise click.UsageError("No files: name some, or give texts on standard input.")
     split = paragraphs if by_paragraph else nonblank_lines
     return itertools.chain.from_iterable(split(file) for file in files or (STDIN,))
@@ -220,15 +212,21 @@ def _nearest(query: str, passages: Iterator[Passage], top_k: int, choice: ModelC
 
     model = choice.sentence_transformer(similarity_fn_name="cosine")
     wanted = model.encode_query(query, show_progress_bar=False)
+    settings = {"prompt_name": model.document_prompt_name, "show_progress_bar": False}
     best: list[tuple[float, Passage]] = []
     with progress(None) as bar:
-        while chunk := list(itertools.islice(passages, CHUNK_TEXTS)):
-            vectors = model.encode_document([passage.text for passage in chunk], show_progress_bar=False)
+        for chunk, vectors in alongside(passages, lambda texts: model.encode_chunks(texts, CHUNK_TEXTS, **settings)):
             hits = semantic_search(wanted, vectors, top_k=top_k)[0]
-            better = [(hit["score"], chunk[int(hit["corpus_id"])]) for hit in hits]
-            best = heapq.nlargest(top_k, [*best, *better], key=lambda pair: pair[0])
+            best = best_passages(top_k, best, [(hit["score"], chunk[int(hit["corpus_id"])]) for hit in hits])
             bar.update(len(chunk))
     return best
+
+
+def best_passages(
+    top_k: int, best: list[tuple[float, Passage]], others: list[tuple[float, Passage]]
+) -> list[tuple[float, Passage]]:
+    """Return the ``top_k`` passages of highest score, best first."""
+    return heapq.nlargest(top_k, [*best, *others], key=lambda pair: pair[0])
 
 
 def print_passages(found: list[tuple[float, Passage]], files: Sequence[str], as_json: bool) -> None:

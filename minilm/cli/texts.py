@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import click
+
+from .app import is_terminal
 
 STDIN = "-"
 
@@ -28,6 +32,8 @@ def _opened(path: str) -> Iterator[BinaryIO]:
     name = "standard input" if path == STDIN else path
     try:
         if path == STDIN:
+            if sys.stdin is None:
+                raise OSError(errno.EBADF, "it is closed", name)
             yield sys.stdin.buffer
         else:
             with open(path, "rb") as file:
@@ -66,6 +72,21 @@ def paragraphs(path: str) -> Iterator[Passage]:
             yield block[0]._replace(text=" ".join(passage.text.strip() for passage in block))
 
 
+def alongside(
+    passages: Iterable[Passage], run: Callable[[Iterator[str]], Iterator[tuple[list[str], Any]]]
+) -> Iterator[tuple[list[Passage], Any]]:
+    """Run over the texts of passages; yield the passages of each chunk in place of its texts."""
+    read: deque[Passage] = deque()
+
+    def texts() -> Iterator[str]:
+        for passage in passages:
+            read.append(passage)
+            yield passage.text
+
+    for chunk, results in run(texts()):
+        yield [read.popleft() for _ in chunk], results
+
+
 def given_texts(arguments: Sequence[str], path: str | None) -> tuple[Iterable[str], int | None]:
     """Return the texts that a command was given, and how many they are, None where only the end will tell.
 
@@ -76,7 +97,7 @@ def given_texts(arguments: Sequence[str], path: str | None) -> tuple[Iterable[st
     if arguments:
         return arguments, len(arguments)
     if path is None:
-        if sys.stdin.isatty():
+        if is_terminal(sys.stdin):
             raise click.UsageError("No texts: give them as arguments, with -f FILE, or on standard input.")
         path = STDIN
     return (passage.text for passage in lines(path)), _count_lines(path)

@@ -18,10 +18,13 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
+from ..models import PreTrainedModel
 from ..operations import OPERATIONS, REFERENCE, Operations
 from ..parameters import Params, flatten
+from ..sentences.text_model import TextModel
 
 Shape = tuple[int, ...]
+Model = TextModel | PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -134,13 +137,15 @@ def _name(operation: str, weights: list[str], record: list[TracedOperation]) -> 
 def _flops(operation: str, taken: Mapping[str, Array]) -> int:
     """Two for each weight that each row meets; in attention two products of [tokens, tokens] and [tokens, hidden]."""
     if operation == "attention":
-        return 4 * math.prod(taken["query"].shape) * int(taken["key"].shape[1])
+        batch_tokens, keys = math.prod(taken["query"].shape), int(taken["key"].shape[1])
+        return 4 * batch_tokens * keys
     if operation.startswith("linear"):
-        return 2 * math.prod(taken["x"].shape) * int(taken["weight"].shape[0])
+        x, outputs = math.prod(taken["x"].shape), int(taken["weight"].shape[0])
+        return 2 * x * outputs
     return 0
 
 
-def trace(model: Any, inputs: Any, *, arrays: bool = False) -> list[TracedOperation]:
+def trace(model: Model, inputs: Any, *, arrays: bool = False) -> list[TracedOperation]:
     """Run a model and return every operation of the network, in order.
 
     Parameters
@@ -172,12 +177,12 @@ def trace(model: Any, inputs: Any, *, arrays: bool = False) -> list[TracedOperat
     return record
 
 
-def watch(model: Any, arrays: bool = False) -> tuple[Any, list[TracedOperation]]:
+def watch(model: Model, arrays: bool = False) -> tuple[Any, list[TracedOperation]]:
     """Return the model with a table that records, and the record that fills up."""
-    network = model.transformer.model if hasattr(model, "transformer") else model
+    network = model.transformer.model if isinstance(model, TextModel) else model
     operations = TracingOperations(network.backend, network.params, arrays=arrays)
     watched = model.with_operations(operations)
-    if watched is not network and hasattr(watched, "threads"):
+    if isinstance(watched, TextModel):
         watched.threads = 1  # operations in order
     return watched, operations.record
 
@@ -206,14 +211,20 @@ class Share:
     share: float
 
 
-def profile(model: Any, inputs: Any, *, repeat: int = 5) -> list[Share]:
+def profile(model: Model, inputs: Any, *, repeat: int = 5) -> list[Share]:
     """Return where the time of a forward pass goes, on one thread: the operations, then whatever is around them.
 
     The inputs run once to warm up, then ``repeat`` times; the numbers are those of one run on average. The last row,
     ``"(around the network)"``, is all the rest: the tokenizer and packing.
     """
     watched, record = watch(model)
-    run = (lambda: watched(**inputs)) if isinstance(inputs, Mapping) else lambda: watched.encode(inputs)
+
+    def run() -> None:
+        if isinstance(inputs, Mapping):
+            watched(**inputs)
+        else:
+            watched.encode(inputs, show_progress_bar=False)
+
     run()
     record.clear()
     start = time.perf_counter()

@@ -1,1 +1,1 @@
-"""The classes that take texts: `SentenceTransformer` and `CrossEncoder`, as in the package sentence-transformers."""
+"""The classes that take texts: `SentenceTransformer`, `CrossEncoder` and `TextClassifier`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from ..loading.hub import ModelFiles
 from ..loading.json_files import read_json
 from ..models import BertForSequenceClassification
 from ..packing import Pack, Tokens
-from .inputs import also_named, as_pairs, check_settings, gather_array
+from .inputs import also_named, as_pairs, check_count, check_settings, gather_array
 from .modules import Transformer, identity, load_transformer, read_config, read_modules_json, torch_activation
-from .text_model import TextModel
+from .text_model import TextModel, Tokenize
 
 Activation = Callable[[np.ndarray], np.ndarray]
 
@@ -175,16 +175,8 @@ class CrossEncoder(TextModel):
         check_settings(batch_size, convert_to_tensor, device)
         single = _is_pair(inputs)
         pairs, count = as_pairs([list(inputs)] if single else inputs)
-        prompt = self._choose_prompt(prompt_name, prompt)
-
-        def tokenize(batch: list[tuple[str, str]]) -> tuple[list[Tokens], np.ndarray]:
-            firsts, seconds = [prompt + first for first, _ in batch], [second for _, second in batch]
-            return self.tokenizer.encode_packed(firsts, self.max_seq_length, text_pairs=seconds)
-
-        def compute(pack: Pack) -> Any:
-            return self.backend.to_numpy(self.transformer.model.forward_packed(pack))
-
-        packs, truncation = self._in_packs(pairs, count, tokenize, compute, batch_size, show_progress_bar)
+        tokenize = self._tokenize(prompt_name, prompt)
+        packs, truncation = self._in_packs(pairs, count, tokenize, self._compute, batch_size, show_progress_bar)
         scores = (activation_fn or self.activation_fn)(gather_array(packs, count, self.num_labels, self.backend.dtype))
         truncation.report()
         if self.num_labels == 1:
@@ -194,6 +186,43 @@ class CrossEncoder(TextModel):
         if single:
             return scores[0]
         return scores if convert_to_numpy else list(scores)
+
+    def _tokenize(self, prompt_name: str | None, prompt: str | None) -> Tokenize:
+        before = self._choose_prompt(prompt_name, prompt)
+
+        def tokenize(batch: list[tuple[str, str]]) -> tuple[list[Tokens], np.ndarray]:
+            firsts, seconds = [before + first for first, _ in batch], [second for _, second in batch]
+            return self.tokenizer.encode_packed(firsts, self.max_seq_length, text_pairs=seconds)
+
+        return tokenize
+
+    def _compute(self, pack: Pack) -> Any:
+        return self.backend.to_numpy(self.transformer.model.forward_packed(pack))
+
+    def predict_chunks(
+        self,
+        inputs: Iterable[tuple[str, str]],
+        size: int = 2048,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        activation_fn: Activation | None = None,
+    ) -> Iterator[tuple[list[tuple[str, str]], np.ndarray]]:
+        """Score a stream of pairs, a chunk at a time: yield ``size`` pairs with their scores.
+
+        Parameters and errors are those of `predict` and of `minilm.SentenceTransformer.encode_chunks`; the scores are
+        [pairs], or [pairs, labels] for a model of several labels.
+        """
+        check_count("batch_size", batch_size)
+        check_count("size", size)
+        pairs, count = as_pairs(inputs)
+        tokenize = self._tokenize(prompt_name, prompt)
+        activate = activation_fn or self.activation_fn
+        chunks = self._in_chunks(pairs, count, tokenize, self._compute, batch_size, show_progress_bar, size)
+        for chunk, logits in chunks:
+            scores = activate(logits)
+            yield chunk, scores.reshape(len(scores)) if self.num_labels == 1 else scores
 
     def rank(
         self,

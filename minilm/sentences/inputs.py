@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import sys
 import warnings
@@ -63,6 +64,25 @@ def as_pairs(inputs: Any) -> tuple[Iterator[tuple[str, str]], int | None]:
         return checked, None
     pairs = list(checked)
     return iter(pairs), len(pairs)
+
+
+def is_single(inputs: Any) -> bool:
+    """Whether this is one text, or one pair of texts as a tuple, and not many."""
+    return isinstance(inputs, str) or (
+        isinstance(inputs, tuple) and len(inputs) == 2 and all(isinstance(text, str) for text in inputs)
+    )
+
+
+def as_texts_or_pairs(inputs: Any) -> tuple[Iterator[Any], int | None]:
+    """Return `as_texts`, or `as_pairs` where the first input is a list or a tuple."""
+    check_batch(inputs, "a string, a pair of strings, or an iterable of either")
+    if hasattr(inputs, "__len__"):
+        of_pairs = len(inputs) > 0 and not isinstance(next(iter(inputs)), str)
+        return as_pairs(inputs) if of_pairs else as_texts(inputs)
+    iterator = iter(inputs)
+    first = list(itertools.islice(iterator, 1))
+    of_pairs = bool(first) and isinstance(first[0], (list, tuple))
+    return (as_pairs if of_pairs else as_texts)(itertools.chain(first, iterator))
 
 
 def _check_pair(pair: Any, i: int) -> tuple[str, str]:
@@ -167,7 +187,8 @@ class Truncation:
         if self.mode != "warn" or not self.texts:
             return
         stacklevel, frame = 1, sys._getframe(1)
-        while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+        package = __name__.partition(".")[0]
+        while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == package:
             stacklevel, frame = stacklevel + 1, frame.f_back
         warnings.warn(
             f"{self.texts} of {self.seen} inputs have more than {self.max_length} tokens and lost {self.tokens} tokens "
@@ -189,6 +210,15 @@ def with_progress(packs: Packs, total: int | None, show: bool | None) -> Iterato
         for rows, results in packs:
             yield rows, results
             bar.update(len(rows))
+
+
+def in_order(packs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Return the results of all packs as one array, in the order of the inputs; ``packs`` is not empty."""
+    first = packs[0][1]
+    results = np.empty((sum(len(rows) for rows, _ in packs), *first.shape[1:]), first.dtype)
+    for rows, values in packs:
+        results[rows] = values
+    return results
 
 
 def gather_list(packs: Packs) -> list[Any]:

@@ -50,9 +50,12 @@ def compute_in_memory(compute: Callable[[Pack], Sequence[Any]], pack: Pack) -> S
 
 
 def _side_by_side(
-    packs: Iterator[Pack], compute: Callable[[Pack], Sequence[Any]], threads: int
+    packs: Iterator[Pack | None], compute: Callable[[Pack], Sequence[Any]], threads: int
 ) -> Iterator[tuple[np.ndarray, Sequence[Any]]]:
-    """Compute packs in threads of their own, some ahead of the one that is yielded, each product on one thread."""
+    """Compute packs in threads of their own, some ahead of the one that is yielded, each product on one thread.
+
+    None among the packs means that the next one may take long to come: all results so far are yielded first.
+    """
     pending: deque[tuple[np.ndarray, Future]] = deque()
     failure: Exception | None = None
     with limit_threads(1), ThreadPoolExecutor(threads) as workers:
@@ -65,8 +68,9 @@ def _side_by_side(
                 except Exception as error:  # a bad input: what was laid before it is still computed and handed over
                     failure = error
                     break
-                pending.append((pack.rows, workers.submit(compute_in_memory, compute, pack)))
-                if len(pending) > 2 * threads:
+                if pack is not None:
+                    pending.append((pack.rows, workers.submit(compute_in_memory, compute, pack)))
+                while len(pending) > (2 * threads if pack is not None else 0):
                     rows, future = pending.popleft()
                     yield rows, future.result()
             while pending:
@@ -116,12 +120,14 @@ def in_packs(
         chunk = list(itertools.islice(iterator, window))
         return tokenize(chunk) if chunk else []
 
-    def packs(first: list[Tokens], reader: ThreadPoolExecutor) -> Iterator[Pack]:
+    def packs(first: list[Tokens], reader: ThreadPoolExecutor) -> Iterator[Pack | None]:
         texts, row = first, 0
         while texts:
             following = reader.submit(next_window)  # tokenized while this window is computed
             yield from split_into_packs(texts, row, max_tokens, max_texts)
             row += len(texts)
+            if not following.done():
+                yield None
             texts = following.result()
 
     first = next_window()

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..arrays import Array, array_namespace
 from ..backends import Backend
 from ..loading.hub import ModelFiles
-from ..packing import Pack, Tokens
 from ..vectors.quantization import check_precision, quantize_embeddings
 from ..vectors.similarity import SIMILARITIES
+from .encoding import Encoding
 from .inputs import also_named, as_texts, check_count, check_settings, gather_array, gather_list
 from .modules import Dense, Transformer, check_modules, load_modules, read_config
 from .text_model import TextModel
-
-OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
 
 
 class SentenceTransformer(TextModel):
@@ -212,29 +209,15 @@ class SentenceTransformer(TextModel):
             ``truncation="error"``, for texts that are too long.
         """
         check_settings(batch_size, convert_to_tensor, device)
-        dimension = self._dimension(truncate_dim)
-        check_output(output_value, check_precision(precision), out)
+        encoding = self._encoding(
+            prompt_name, prompt, output_value, precision, normalize_embeddings, truncate_dim, out is not None
+        )
         single = isinstance(inputs, str)
         texts, count = as_texts([inputs] if single else inputs)
-        prompt = self._choose_prompt(prompt_name, prompt)
-        skip = self._prompt_tokens(prompt)
-
-        def tokenize(batch: list[str]) -> tuple[list[Tokens], np.ndarray]:
-            return self.tokenizer.encode_packed([prompt + text for text in batch], self.max_seq_length)
-
-        def compute(pack: Pack) -> Any:
-            hidden_states = self.transformer.model.forward_packed(pack)
-            if output_value == "token_embeddings":
-                return self._per_text(pack, hidden_states)
-            vectors = self._vectors(pack, hidden_states, skip)[:, :dimension]
-            if output_value is None:
-                return self._features(pack, hidden_states, vectors)
-            if normalize_embeddings:
-                vectors = self.backend.operations.normalize(vectors)
-            rows: Any = self.backend.to_numpy(vectors)
-            return quantize_embeddings(rows, precision) if precision.endswith("binary") else rows
-
-        packs, truncation = self._in_packs(texts, count, tokenize, compute, batch_size, show_progress_bar)
+        packs, truncation = self._in_packs(
+            texts, count, encoding.tokenize, encoding.compute, batch_size, show_progress_bar
+        )
+        dimension = self._dimension(truncate_dim)
         if output_value != "sentence_embedding":
             result: Any = gather_list(packs)
         elif precision.endswith("binary"):
@@ -249,6 +232,91 @@ class SentenceTransformer(TextModel):
             return result[0]
         return result if convert_to_numpy else list(result)
 
+    def encode_chunks(
+        self,
+        inputs: Iterable[str],
+        size: int = 2048,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        precision: str = "float32",
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Turn a stream of texts into vectors, a chunk at a time: memory does not grow with the number of texts.
+
+        Parameters
+        ----------
+        inputs
+            Any iterable of strings, which is read as it goes; it may have no end.
+        size
+            How many texts a chunk has; the last one has what is left. Texts are sorted by length within a chunk, so
+            that small chunks cost speed.
+        prompt_name, prompt, batch_size, show_progress_bar, normalize_embeddings, truncate_dim
+            As in `encode`.
+        precision
+            ``"float32"``, ``"binary"`` or ``"ubinary"``.
+
+        Yields
+        ------
+        texts : list of str
+            The texts of the chunk.
+        vectors : numpy.ndarray
+            Their vectors [texts, components], the same bits as from `encode`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `encode`; a bad text is named by its index among all texts. Truncation is counted over all chunks, and
+            reported once, at the end.
+
+        Examples
+        --------
+        >>> model = SentenceTransformer("sentence-transformers/all-MiniLM-L6-v2")
+        >>> for texts, vectors in model.encode_chunks(["one", "two", "three"], size=2):
+        ...     print(texts, vectors.shape)
+        ['one', 'two'] (2, 384)
+        ['three'] (1, 384)
+        """
+        check_count("batch_size", batch_size)
+        check_count("size", size)
+        encoding = self._encoding(
+            prompt_name, prompt, "sentence_embedding", precision, normalize_embeddings, truncate_dim, True
+        )
+        texts, count = as_texts(inputs)
+        return self._in_chunks(texts, count, encoding.tokenize, encoding.compute, batch_size, show_progress_bar, size)
+
+    def _encoding(
+        self,
+        prompt_name: str | None,
+        prompt: str | None,
+        output_value: str | None,
+        precision: str | None,
+        normalize_embeddings: bool,
+        truncate_dim: int | None,
+        as_they_come: bool,
+    ) -> Encoding:
+        """Check the settings of a call; with ``as_they_come``, vectors must be final before the last one is there."""
+        if as_they_come and check_precision(precision) in ("int8", "uint8"):
+            raise ValueError(
+                f"{precision} needs the ranges of all vectors before the first is written: encode to float32, then "
+                "call quantize_embeddings"
+            )
+        if as_they_come and output_value != "sentence_embedding":
+            raise ValueError("out is for output_value='sentence_embedding'")
+        return Encoding(
+            self.transformer,
+            self.pooling,
+            self.steps,
+            self.max_seq_length,
+            prompt=self._choose_prompt(prompt_name, prompt),
+            output_value=output_value,
+            precision=check_precision(precision),
+            normalize_embeddings=normalize_embeddings,
+            dimension=self._dimension(truncate_dim),
+        )
+
     @also_named(sentences="inputs")
     def encode_query(
         self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **kwargs: Any
@@ -262,53 +330,20 @@ class SentenceTransformer(TextModel):
     def encode_document(
         self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """`encode` with the first prompt that there is of ``"document"``, ``"passage"`` and ``"corpus"``."""
+        """`encode` with the prompt named by `document_prompt_name`, unless another is given."""
         if prompt_name is None and prompt is None:
-            prompt_name = next((name for name in ("document", "passage", "corpus") if name in self.prompts), None)
+            prompt_name = self.document_prompt_name
         return self.encode(inputs, prompt_name, prompt, *args, **kwargs)
+
+    @property
+    def document_prompt_name(self) -> str | None:
+        """The name of the prompt for documents: the first of "document", "passage" and "corpus" that there is."""
+        return next((name for name in ("document", "passage", "corpus") if name in self.prompts), None)
 
     def _dimension(self, truncate_dim: int | None) -> int:
         if truncate_dim is None:
             return self.get_embedding_dimension()
         return min(self._width, check_count("truncate_dim", truncate_dim))
-
-    def _prompt_tokens(self, prompt: str) -> int:
-        """How many tokens at the start of each text are the prompt's and not to be pooled."""
-        if not prompt or self.pooling.include_prompt:
-            return 0
-        (tokens,), _ = self.tokenizer.encode_packed([prompt], self.max_seq_length)
-        return len(tokens.input_ids) - 1  # [SEP] is not before the text
-
-    def _vectors(self, pack: Pack, hidden_states: Array, skip: int) -> Array:
-        """Token vectors [total_tokens, hidden] → text vectors [texts, components], on the backend."""
-        ops, pooled = self.backend.operations, []
-        for run in pack.runs:
-            mask = np.ones((run.texts, run.tokens), np.int64)
-            mask[:, :skip] = 0
-            pooled.append(self.pooling(run.of(hidden_states), self.backend.from_numpy(mask), ops))
-        vectors = pooled[0] if len(pooled) == 1 else array_namespace(hidden_states).concat(pooled)
-        for step in self.steps:
-            vectors = step(vectors, ops)
-        return vectors
-
-    def _per_text(self, pack: Pack, hidden_states: Array) -> list[np.ndarray]:
-        """Token vectors [total_tokens, hidden] → one array [tokens, hidden] for each text."""
-        host = self.backend.to_numpy(hidden_states)
-        return [tokens for run in pack.runs for tokens in run.of(host)]
-
-    def _features(self, pack: Pack, hidden_states: Array, vectors: Array) -> list[dict[str, np.ndarray]]:
-        """All that is known of each text, under the names of sentence-transformers."""
-        states = self._per_text(pack, hidden_states)
-        return [
-            {
-                "input_ids": text.input_ids,
-                "token_type_ids": text.token_type_ids,
-                "attention_mask": np.ones_like(text.input_ids),
-                "token_embeddings": token_embeddings,
-                "sentence_embedding": vector,
-            }
-            for text, token_embeddings, vector in zip(pack.texts(), states, self.backend.to_numpy(vectors), strict=True)
-        ]
 
     # ---- tokens ------------------------------------------------------------------------------------------------------
 
@@ -342,16 +377,3 @@ class SentenceTransformer(TextModel):
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
         """Compare the vectors row by row: twice [n, hidden] → [n]."""
         return SIMILARITIES[self.similarity_fn_name][1](embeddings1, embeddings2)
-
-
-def check_output(output_value: str | None, precision: str, out: np.ndarray | None) -> None:
-    """Raise a `ValueError` for an unknown output, and for one that cannot be written as it comes."""
-    if output_value not in OUTPUT_VALUES:
-        raise ValueError(f"output_value must be one of {', '.join(map(repr, OUTPUT_VALUES))}, got {output_value!r}")
-    if output_value != "sentence_embedding" and (out is not None or precision != "float32"):
-        raise ValueError("out and precision are for output_value='sentence_embedding'")
-    if out is not None and precision in ("int8", "uint8"):
-        raise ValueError(
-            f"{precision} needs the ranges of all vectors before the first is written: encode to float32, then call "
-            "quantize_embeddings"
-        )

@@ -1,9 +1,10 @@
-"""What `SentenceTransformer` and `CrossEncoder` share: a transformer, its limits, prompts, and the run over packs."""
+"""What the classes that take texts share: a transformer, its limits, prompts, and the run over packs."""
 
 from __future__ import annotations
 
 import copy
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,12 +17,16 @@ from ..loading.hub import ModelFiles, find_files
 from ..operations import Operations
 from ..packing import Pack, Tokens
 from ..tokenizing.tokenizer import Tokenizer
-from .inputs import Truncation, check_count, choose_prompt, with_progress
+from .inputs import Truncation, check_count, choose_prompt, in_order, with_progress
 from .modules import Transformer
-from .running import PACK_TOKENS, in_packs
+from .running import PACK_TOKENS, WINDOW_TEXTS, in_packs
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+Tokenize = Callable[[list[Any]], tuple[list[Tokens], np.ndarray]]  # inputs → tokens of each, and how many it lost
+Compute = Callable[[Pack], Sequence[Any]]  # a pack → a result for each of its texts
 
 
 class TextModel:
@@ -135,10 +140,11 @@ class TextModel:
         self,
         inputs: Iterable[Any],
         count: int | None,
-        tokenize: Callable[[list[Any]], tuple[list[Tokens], np.ndarray]],
-        compute: Callable[[Pack], Sequence[Any]],
+        tokenize: Tokenize,
+        compute: Compute,
         batch_size: int,
         show_progress_bar: bool | None,
+        window: int = WINDOW_TEXTS,
     ) -> tuple[Iterator[tuple[np.ndarray, Sequence[Any]]], Truncation]:
         """Set up the run: an iterator over ``(rows, results)``, and the count of what is cut, complete at its end."""
         truncation = Truncation(self.truncation, self.max_seq_length)
@@ -160,5 +166,40 @@ class TextModel:
             threads=self.threads,
             max_tokens=PACK_TOKENS if pack_tokens is None else pack_tokens(self.transformer.model.config),
             max_texts=batch_size,
+            window=window,
         )
         return with_progress(packs, count, show_progress_bar), truncation
+
+    def _in_chunks(
+        self,
+        inputs: Iterable[Any],
+        count: int | None,
+        tokenize: Tokenize,
+        compute: Compute,
+        batch_size: int,
+        show_progress_bar: bool | None,
+        size: int,
+    ) -> Iterator[tuple[list[Any], np.ndarray]]:
+        """Run over the inputs as one run; yield ``size`` of them at a time with their results, in their order.
+
+        The next chunk is tokenized and computed while the caller works on this one.
+        """
+        read: deque[Any] = deque()
+
+        def remembered() -> Iterator[Any]:
+            for one in inputs:
+                read.append(one)
+                yield one
+
+        packs, truncation = self._in_packs(
+            remembered(), count, tokenize, compute, batch_size, show_progress_bar, window=size
+        )
+        start, parts = 0, list[tuple[np.ndarray, np.ndarray]]()
+        for rows, results in packs:  # a chunk is a window of `in_packs`, which is finished before the next one begins
+            parts.append((rows - start, np.asarray(results)))
+            if sum(len(rows) for rows, _ in parts) == size:
+                yield [read.popleft() for _ in range(size)], in_order(parts)
+                start, parts = start + size, []
+        if parts:
+            yield list(read), in_order(parts)
+        truncation.report()

@@ -9,8 +9,9 @@ import numpy as np
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 
 
-def check_precision(precision: str) -> str:
-    """Return ``precision``; raise a `ValueError` if there is no such thing."""
+def check_precision(precision: str | None) -> str:
+    """Return ``precision``, ``"float32"`` for None; raise a `ValueError` if there is no such thing."""
+    precision = "float32" if precision is None else precision
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
     return precision
@@ -72,5 +73,7 @@ def quantization_ranges(embeddings: Any) -> np.ndarray:
     """
     vectors: np.ndarray = np.asarray(embeddings)
     if vectors.ndim != 2 or len(vectors) < 2:
-        raise ValueError(f"ranges need several vectors [texts, hidden], got the shape {vectors.shape}: pass ranges")
+        raise ValueError(
+            f"ranges need several vectors [texts, hidden], got the shape {vectors.shape}: pass ranges or more vectors"
+        )
     return np.stack([vectors.min(axis=0), vectors.max(axis=0)])

@@ -278,6 +278,33 @@ def test_a_reader_that_is_gone_ends_it_quietly(model_dir: Path) -> None:
     assert (process.returncode, err) == (BROKEN_PIPE, b"")
 
 
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code", "said"),
+    [
+        (">&-", ["embed", "a"], 1, "Error: standard output: it is closed"),
+        ("2>&-", ["embed", "a"], 0, ""),
+        ("<&-", ["embed"], 1, "Error: standard input: it is closed"),
+        ("<&-", ["embed", "a"], 0, ""),
+        (">&- 2>&- <&-", ["embed", "a"], 1, ""),
+        (">&-", ["similarity", "a", "b"], 0, ""),
+    ],
+)
+def test_closed_streams(closed: str, arguments: list[str], code: int, said: str, model_dir: Path) -> None:
+    command = shlex.join([sys.executable, "-m", "minilm", *arguments, "--model", str(model_dir)])
+    done = subprocess.run(["sh", "-c", f"exec {command} {closed}"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (code, said)
+
+
+def test_appending_keeps_what_was_there(embed: list[Any], tmp_path: Path) -> None:
+    file = tmp_path / "vectors.jsonl"
+    file.write_text("before\n")
+    for output in ([], ["-o", "/dev/stdout"]):
+        with open(file, "ab") as stream:
+            assert start(*embed, "a", *output, "--format", "jsonl", stdin=None, stdout=stream, stderr=None).wait() == 0
+    first, *others = file.read_text().splitlines()
+    assert first == "before" and [json.loads(line)["text"] for line in others] == ["a", "a"]
+
+
 def test_replacing_keeps_mode_and_link_and_writes_devices_directly(tmp_path: Path) -> None:
     file, link = tmp_path / "file", tmp_path / "link"
     file.write_text("old")

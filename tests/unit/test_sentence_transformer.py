@@ -174,7 +174,7 @@ def test_precisions(model: SentenceTransformer, texts: list[str]) -> None:
     assert abs(low + (levels + 0.5) * (high - low) / 255 - vectors).max() < ((high - low) / 255).max()
     np.testing.assert_array_equal(model.encode(texts, precision="int8").astype(int) + 128, levels)
     assert model.encode([], precision="int8").shape == (0, 12)
-    with pytest.raises(ValueError, match="uint8 needs ranges"):
+    with pytest.raises(ValueError, match="ranges need several vectors"):
         model.encode("a", precision="uint8")
 
 
@@ -252,7 +252,7 @@ def test_an_array_is_refused_where_it_cannot_be_written_as_it_comes(model: Sente
         model.encode(iter("abc"), out=np.empty((2, 12), np.float32))
     with pytest.raises(ValueError, match="int8 needs the ranges"):
         model.encode(["a"], out=np.empty((1, 12), np.int8), precision="int8")
-    with pytest.raises(ValueError, match="out and precision are for"):
+    with pytest.raises(ValueError, match=r"(out|precision) is for"):
         model.encode(["a"], out=np.empty((1, 12), np.float32), output_value="token_embeddings")
     with pytest.raises(TypeError, match="out must be a NumPy array or memmap, got list"):
         model.encode(["a"], out=[[0.0] * 12])  # type: ignore[arg-type]

@@ -1,0 +1,120 @@
+"""What one call of `SentenceTransformer.encode` asks for: how its texts become tokens, and its packs results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, array_namespace
+from ..packing import Pack, Tokens
+from ..vectors.quantization import quantize_embeddings
+from .modules import Dense, Normalize, Pooling, Transformer
+
+OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The model's steps, and the settings of a call.
+
+    Attributes
+    ----------
+    transformer, pooling, steps
+        The modules of the model, in their order.
+    max_seq_length
+        Where texts are cut.
+    prompt
+        What stands before every text.
+    output_value
+        One of `OUTPUT_VALUES`.
+    precision
+        One of `minilm.vectors.quantization.PRECISIONS`. Bits are packed here; bytes need the ranges of all vectors.
+    normalize_embeddings
+        Whether the vectors are brought to length 1.
+    dimension
+        How many components are kept.
+    """
+
+    transformer: Transformer
+    pooling: Pooling
+    steps: tuple[Dense | Normalize, ...]
+    max_seq_length: int
+    prompt: str = ""
+    output_value: str | None = "sentence_embedding"
+    precision: str = "float32"
+    normalize_embeddings: bool = False
+    dimension: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.output_value not in OUTPUT_VALUES:
+            known = ", ".join(map(repr, OUTPUT_VALUES))
+            raise ValueError(f"output_value must be one of {known}, got {self.output_value!r}")
+        if self.output_value != "sentence_embedding" and self.precision != "float32":
+            raise ValueError("precision is for output_value='sentence_embedding'")
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[list[Tokens], np.ndarray]:
+        """Return the tokens of the texts, and how many each of them lost to truncation."""
+        with_prompt = [self.prompt + text for text in texts]
+        return self.transformer.tokenizer.encode_packed(with_prompt, self.max_seq_length)
+
+    def compute(self, pack: Pack) -> Sequence[Any]:
+        """Return a result for each text of the pack, on the host."""
+        model = self.transformer.model
+        hidden_states = model.forward_packed(pack)
+        if self.output_value == "token_embeddings":
+            return self._per_text(pack, hidden_states)
+        vectors = self._vectors(pack, hidden_states)[:, : self.dimension]
+        if self.output_value is None:
+            return self._features(pack, hidden_states, vectors)
+        if self.normalize_embeddings:
+            vectors = model.backend.operations.normalize(vectors)
+        rows: Any = model.backend.to_numpy(vectors)
+        if self.precision.endswith("binary"):
+            rows = quantize_embeddings(rows, self.precision)
+        return rows
+
+    def _vectors(self, pack: Pack, hidden_states: Array) -> Array:
+        """Token vectors [total_tokens, hidden] → text vectors [texts, components], on the backend."""
+        backend, skip = self.transformer.model.backend, self._prompt_tokens
+        pooled = []
+        for run in pack.runs:
+            mask = np.ones((run.texts, run.tokens), np.int64)
+            mask[:, :skip] = 0
+            pooled.append(self.pooling(run.of(hidden_states), backend.from_numpy(mask), backend.operations))
+        vectors = pooled[0] if len(pooled) == 1 else array_namespace(hidden_states).concat(pooled)
+        for step in self.steps:
+            vectors = step(vectors, backend.operations)
+        return vectors
+
+    @cached_property
+    def _prompt_tokens(self) -> int:
+        """How many tokens at the start of each text are the prompt's and not to be pooled."""
+        if not self.prompt or self.pooling.include_prompt:
+            return 0
+        (tokens,), _ = self.tokenize([""])
+        return len(tokens.input_ids) - 1  # [SEP] is not before the text
+
+    def _per_text(self, pack: Pack, hidden_states: Array) -> list[np.ndarray]:
+        """Token vectors [total_tokens, hidden] → one array [tokens, hidden] for each text."""
+        host = self.transformer.model.backend.to_numpy(hidden_states)
+        return [tokens for run in pack.runs for tokens in run.of(host)]
+
+    def _features(self, pack: Pack, hidden_states: Array, vectors: Array) -> list[dict[str, np.ndarray]]:
+        """Return all that is known of each text, under the names of sentence-transformers."""
+        host = self.transformer.model.backend.to_numpy(vectors)
+        return [
+            {
+                "input_ids": text.input_ids,
+                "token_type_ids": text.token_type_ids,
+                "attention_mask": np.ones_like(text.input_ids),
+                "token_embeddings": token_embeddings,
+                "sentence_embedding": vector,
+            }
+            for text, token_embeddings, vector in zip(
+                pack.texts(), self._per_text(pack, hidden_states), host, strict=True
+            )
+        ]
