@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -22,12 +24,30 @@ def _numpy(device: str | None, dtype: str) -> Backend:
 
 
 def _numba(device: str | None, dtype: str) -> Backend:
-    from .numba.twins import NumbaOperations, place
-
     _require_cpu("numba", device)
     if dtype != "float32":
         raise ValueError(f"backend 'numba' computes in float32, but dtype is {dtype!r}: choose backend='numpy'")
+    reason = _why_not_numba()
+    if reason:
+        return _numpy(device, dtype)
+    from .numba.twins import NumbaOperations, place
+
     return Backend("numba", NumbaOperations(), place, np.asarray, np.asarray)
+
+
+@functools.cache
+def _why_not_numba() -> str | None:
+    """Return why the reference must stand in for the compiled kernels, which is said once; None if they can be used."""
+    import numba
+
+    reason = "NUMBA_DISABLE_JIT is set" if numba.config.DISABLE_JIT else None
+    try:
+        from .numba import jit  # noqa: F401
+    except ImportError as error:
+        reason = str(error)
+    if reason:
+        warnings.warn(f"{reason}: backend 'numpy' computes, several times slower than 'numba'", stacklevel=5)
+    return reason
 
 
 def _cupy(device: str | None, dtype: str) -> Backend:

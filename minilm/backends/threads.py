@@ -1,4 +1,4 @@
-"""Threads that do not fight: how many cores there are, and how many of them a product may use."""
+"""How many cores there are, and how many threads a product may use, in BLAS and in our own kernels."""
 
 from __future__ import annotations
 
@@ -7,24 +7,29 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 
 @cache
 def available_cores() -> int:
-    """Return how many cores this process may use: the affinity mask, cut to the cgroup's quota where there is one."""
+    """Return how many cores this process may use: those of its affinity mask, or fewer where a cgroup sets a quota."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows have no affinity mask
         cores = os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
-            quota, period = file.read().split()
-        if quota != "max":
-            cores = min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup v2 here
-        pass
-    return cores
+    return min([cores, *(max(1, quota // period) for quota, period in _cgroup_quotas(Path("/sys/fs/cgroup")))])
+
+
+def _cgroup_quotas(root: Path) -> Iterator[tuple[int, int]]:
+    """Yield CPU quotas: µs of processor time in a period of so many µs, from cgroups of version 2 and of version 1."""
+    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        try:
+            quota, period = " ".join((root / file).read_text(encoding="ascii") for file in files).split()
+            if int(quota) > 0 and int(period) > 0:  # version 1 has -1 for no quota
+                yield int(quota), int(period)
+        except (OSError, ValueError):  # no such cgroup, or "max"
+            pass
 
 
 @cache
@@ -32,29 +37,31 @@ def _blas_libraries() -> list[Any]:
     """The BLAS libraries of this process that can be limited (Apple's Accelerate cannot), found once."""
     from threadpoolctl import ThreadpoolController
 
-    return ThreadpoolController().select(user_api="blas").lib_controllers
+    libraries: list[Any] = ThreadpoolController().select(user_api="blas").lib_controllers
+    return libraries
 
 
 _lock = threading.Lock()
 _limits: list[int] = []  # one for each caller inside `limit_threads`; the smallest counts
-_before: list[tuple[Any, int]] = []  # the BLAS libraries and their numbers of threads while nobody was inside
+_before: list[tuple[Any, int]] = []  # the BLAS libraries, and their numbers of threads before the first caller
 
 
 def _set_threads(library: Any, threads: int) -> None:
-    """Set it whichever thread asks: from 3.8 on, threadpoolctl heeds one thread alone and says nothing to the others.
+    """Set a library's number of threads, from any thread.
 
-    That is there to keep threads from undoing each other's limits; here a lock and a count see to it.
+    threadpoolctl 3.8 and later obeys only one *controlling* thread, so that threads do not undo each other's limits,
+    and ignores all others silently. Here a lock and a count of callers keep the limits in order instead.
     """
     if library.get_num_threads() == threads:
         return
-    let_anybody = getattr(library, "clear_controlling_thread", lambda force: None)
-    let_anybody(force=True)
+    clear_controlling_thread = getattr(library, "clear_controlling_thread", lambda force: None)
+    clear_controlling_thread(force=True)
     library.set_num_threads(threads)
-    let_anybody(force=True)
+    clear_controlling_thread(force=True)
 
 
 def _apply_limits() -> None:
-    """Tell BLAS the smallest limit, or what it had before if there is none. A limit never raises a number."""
+    """Set BLAS to the smallest limit, or to its own number of threads if there is none. Limits never raise a number."""
     if _limits and not _before:
         _before.extend((library, library.get_num_threads()) for library in _blas_libraries())
     for library, threads in _before:
@@ -65,7 +72,7 @@ def _apply_limits() -> None:
 
 @contextmanager
 def limit_threads(count: int) -> Iterator[None]:
-    """Hold every product to ``count`` threads, in BLAS and in `minilm.backends.numba.team`, while a caller is inside.
+    """Hold every product to ``count`` threads, in BLAS and in our own kernels, inside the ``with`` block.
 
     BLAS's limit is global to the process, so callers are counted: the smallest limit holds, and the last to leave
     restores what was there before, also after an exception.
@@ -81,13 +88,13 @@ def limit_threads(count: int) -> Iterator[None]:
             _apply_limits()
 
 
-def team_size() -> int:
-    """Return how many threads a single product may use now."""
+def product_threads() -> int:
+    """Return how many threads may share a single product now."""
     return min([available_cores(), *_limits])
 
 
-def _forget_after_fork() -> None:
-    """A forked child has none of its parent's other threads: what they held is given back."""
+def _reset_after_fork() -> None:
+    """Release in a forked child what other threads of its parent held: they do not exist there."""
     global _lock
     _lock = threading.Lock()
     _limits.clear()
@@ -95,4 +102,4 @@ def _forget_after_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_after_fork)
+    os.register_at_fork(after_in_child=_reset_after_fork)

@@ -137,11 +137,11 @@ def _name(operation: str, weights: list[str], record: list[TracedOperation]) -> 
 def _flops(operation: str, taken: Mapping[str, Array]) -> int:
     """Two for each weight that each row meets; in attention two products of [tokens, tokens] and [tokens, hidden]."""
     if operation == "attention":
-        batch_tokens, keys = math.prod(taken["query"].shape), int(taken["key"].shape[1])
-        return 4 * batch_tokens * keys
+        numbers: int = math.prod(taken["query"].shape)
+        return 4 * numbers * int(taken["key"].shape[1])
     if operation.startswith("linear"):
-        x, outputs = math.prod(taken["x"].shape), int(taken["weight"].shape[0])
-        return 2 * x * outputs
+        numbers = math.prod(taken["x"].shape)
+        return 2 * numbers * int(taken["weight"].shape[0])
     return 0
 
 

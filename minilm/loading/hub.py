@@ -93,7 +93,7 @@ class ModelFiles:
             raise ValueError(f"{folder!r} is not a folder inside {self.name}")
         return dataclasses.replace(self, _subfolder=f"{self._subfolder}{folder}/")
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as what was asked for: the files are found again. The Hub's access token is left out."""
         return _find_again, (*self._request, self._subfolder)
 

@@ -340,7 +340,7 @@ def _call(function: Any, arguments: Any) -> Any:
     raise ValueError(f"its pickle calls {_kind_of(function)} in a way that makes no tensor")
 
 
-def _set_items(target: dict, values: list[Any]) -> dict:
+def _set_items(target: dict[Any, Any], values: list[Any]) -> dict[Any, Any]:
     if len(values) % 2 or not all(type(key) in (str, int) for key in values[::2]):
         raise ValueError("its pickle has a dict with keys that are not strings")
     target.update(zip(values[::2], values[1::2], strict=True))

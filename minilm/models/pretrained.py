@@ -150,7 +150,8 @@ class PreTrainedModel:
     @property
     def encoder_params(self) -> Params:
         """The subtree of `minilm.bert`: ``bert`` where a head stands beside it, otherwise the whole tree."""
-        return self.params.get("bert", self.params)
+        params: Params = self.params.get("bert", self.params)
+        return params
 
     def run_padded(
         self,

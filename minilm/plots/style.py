@@ -21,7 +21,8 @@ def axes_of(ax: Axes | None, width: float, height: float) -> Axes:
         return ax
     import matplotlib.pyplot as plt
 
-    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+    new: Axes = plt.subplots(figsize=(width, height), layout="constrained")[1]
+    return new
 
 
 def colours(count: int) -> list[Any]:

@@ -61,7 +61,7 @@ class Encoding:
         with_prompt = [self.prompt + text for text in texts]
         return self.transformer.tokenizer.encode_packed(with_prompt, self.max_seq_length)
 
-    def compute(self, pack: Pack) -> Sequence[Any]:
+    def compute(self, pack: Pack) -> Any:
         """Return a result for each text of the pack, on the host."""
         model = self.transformer.model
         hidden_states = model.forward_packed(pack)

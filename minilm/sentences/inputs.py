@@ -92,7 +92,8 @@ def _check_pair(pair: Any, i: int) -> tuple[str, str]:
 
 
 def _items(inputs: Any) -> Iterable[Any]:
-    return inputs.tolist() if hasattr(inputs, "tolist") else inputs  # arrays and Series: Python's own strings, quickly
+    items: Iterable[Any] = inputs.tolist() if hasattr(inputs, "tolist") else inputs  # arrays and Series: Python strings
+    return items
 
 
 def choose_prompt(

@@ -114,7 +114,7 @@ class Dense:
     @property
     def out_features(self) -> int:
         """The width of what comes out."""
-        return self.params["linear"]["weight"].shape[0]
+        return int(self.params["linear"]["weight"].shape[0])
 
     def __call__(self, x: Array, ops: Operations) -> Array:
         """[texts, in] → [texts, out]."""

@@ -56,7 +56,7 @@ def _side_by_side(
 
     None among the packs means that the next one may take long to come: all results so far are yielded first.
     """
-    pending: deque[tuple[np.ndarray, Future]] = deque()
+    pending: deque[tuple[np.ndarray, Future[Sequence[Any]]]] = deque()
     failure: Exception | None = None
     with limit_threads(1), ThreadPoolExecutor(threads) as workers:
         try:

@@ -71,10 +71,10 @@ class TextClassifier(TextModel):
         return [load_transformer(files, BertForSequenceClassification, backend)]
 
     def _check_modules(self, modules: Sequence[Any]) -> Transformer:
-        model = modules[0].model if len(modules) == 1 and isinstance(modules[0], Transformer) else None
-        if not isinstance(model, BertForSequenceClassification):
+        transformer = modules[0] if len(modules) == 1 else None
+        if not isinstance(transformer, Transformer) or not isinstance(transformer.model, BertForSequenceClassification):
             raise ValueError(f"expected one Transformer with a BertForSequenceClassification, got {modules!r}")
-        return modules[0]
+        return transformer
 
     @property
     def labels(self) -> tuple[str, ...]:

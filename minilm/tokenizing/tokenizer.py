@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CHUNK_TEXTS = 256  # texts whose Encoding objects, some 100 bytes a token, are alive at a time
 
 
-class BatchEncoding(dict):
+class BatchEncoding(dict[str, Any]):
     """``input_ids``, ``token_type_ids`` and ``attention_mask`` of a call, ready for ``model(**encoded)``.
 
     The values are lists, or int64 arrays [batch, tokens]; each is an attribute as well.
@@ -41,14 +41,14 @@ class BatchEncoding(dict):
             raise AttributeError(f"{type(self).__name__} has no {name!r}; it has {', '.join(self)}")
         return self[name]
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return BatchEncoding, (dict(self), self._tokenizer)
 
     def tokens(self, batch_index: int = 0) -> list[str]:
         """Return the word pieces of one text, special tokens and padding included."""
         ids = self["input_ids"]
         one_text = len(ids) > 0 and np.ndim(ids[0]) == 0
-        return self._tokenizer.convert_ids_to_tokens(ids if one_text else ids[batch_index])
+        return list(self._tokenizer.convert_ids_to_tokens(ids if one_text else ids[batch_index]))
 
 
 class Tokenizer:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from minilm.backends import threads
-from minilm.backends.threads import available_cores, limit_threads, team_size
+from minilm.backends.threads import available_cores, limit_threads, product_threads
 
 
 def blas_threads() -> list[int]:
@@ -37,14 +37,14 @@ def test_the_smallest_limit_counts_and_the_last_to_leave_restores() -> None:
     assert set(blas_threads()) == {2}
     with limit_threads(1):
         assert set(blas_threads()) == {1}
-        assert team_size() == 1
+        assert product_threads() == 1
         with limit_threads(7):
             assert set(blas_threads()) == {1}
         assert set(blas_threads()) == {1}
     assert set(blas_threads()) == {2}
     with limit_threads(64):  # a limit never raises a number
         assert set(blas_threads()) == {2}
-        assert team_size() == available_cores()
+        assert product_threads() == available_cores()
     assert set(blas_threads()) == {2}
 
 
@@ -91,3 +91,22 @@ def test_a_fork_in_the_middle_of_everything_starts_clean() -> None:
     assert answers.get(timeout=30) == ([1] * len(blas_threads()), [2] * len(blas_threads()), [])
     process.join(timeout=30)
     assert process.exitcode == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "quotas"),
+    [
+        ({"cpu.max": "150000 100000\n"}, [(150000, 100000)]),
+        ({"cpu.max": "max 100000\n"}, []),
+        ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, [(200000, 100000)]),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, []),
+        ({"cpu.max": "no number"}, []),
+        ({}, []),
+    ],
+    ids=["version 2", "no limit in 2", "version 1", "no limit in 1", "damaged", "none"],
+)
+def test_quotas_of_both_versions_of_cgroups(files: dict[str, str], quotas: list[tuple[int, int]], tmp_path) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert list(threads._cgroup_quotas(tmp_path)) == quotas

@@ -1,4 +1,4 @@
-"""How kernels are compiled: by Numba, at the first call, and for all processes to come.
+"""How kernels are compiled and kept: the one module that uses private names of Numba.
 
 Flags are chosen one by one. Products may be contracted and sums reordered, which vector registers need; nothing is
 assumed about NaN and infinity, which pass through as in the reference. ``error_model="numpy"`` because a division that
@@ -7,65 +7,161 @@ may raise is not vectorized.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
+import logging
+import os
+import pickle
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import llvmlite
+import numba
 from numba import njit
-from numba.core import types
-from numba.core.caching import FunctionCache
-from numba.core.typing.templates import infer, infer_global, make_intrinsic_template
+
+logger = logging.getLogger("minilm")
+
+
+class NumbaChangedError(ImportError):
+    """Numba no longer has a private name that the kernels are built on."""
+
+
+try:
+    from numba.core import types
+    from numba.core.caching import FunctionCache
+    from numba.core.registry import cpu_target
+    from numba.core.typing.templates import infer, infer_global, make_intrinsic_template
+
+    if not numba.config.DISABLE_JIT:
+        njit(lambda: None)._cache  # noqa: B018
+except (ImportError, AttributeError) as error:
+    raise NumbaChangedError(f"Numba {numba.__version__} has moved what the kernels are built on: {error}") from error
+
+
+def target_machine() -> tuple[str, str, str]:
+    """Return LLVM's target triple, the processor's name and its features, as Numba compiles for them."""
+    triple, name, features = cpu_target.target_context.codegen().magic_tuple()
+    return triple, name, features
+
+
+# ---- compiled code on disk -------------------------------------------------------------------------------------------
 
 
 @functools.cache
 def _sources() -> bytes:
-    """What all kernels are made of, as a digest; read when the first of them is looked for on disk."""
+    """Return what all kernels are made of, as a digest; read when the first of them is looked for on disk."""
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).digest()
 
 
-class _Cache(FunctionCache):
-    """Compiled code on disk, for these very sources.
+@functools.cache
+def _say_once(message: str) -> None:
+    logger.warning("%s", message)
 
-    Numba looks at the kernel's own file alone, and there at size and date. But compiled code also holds what the kernel
-    calls, from other files; and in wheels the files of two releases may have one size, and do have one date.
+
+class _Files:
+    """A folder with a file for each compiled function: its SHA-256, then its bytes. What does not match is a miss."""
+
+    def __init__(self, folder: str, name: str) -> None:
+        self.folder, self.name = Path(folder), name
+
+    def _path(self, key: tuple[Any, ...]) -> Path:
+        return self.folder / f"{self.name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.nbc"
+
+    def load(self, key: tuple[Any, ...]) -> Any:
+        path = self._path(key)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            _say_once(f"compiled kernels in {self.folder} cannot be read ({error.strerror}): they are compiled anew")
+            return None
+        digest, data = content[:32], content[32:]
+        if hashlib.sha256(data).digest() != digest:
+            _say_once(f"compiled kernels in {self.folder} are damaged: they are compiled anew")
+            return None
+        return pickle.loads(data)
+
+    def save(self, key: tuple[Any, ...], data: Any) -> None:
+        """Write a file that appears whole or not at all, since other processes may look for it meanwhile."""
+        path = self._path(key)
+        content = pickle.dumps(data, protocol=-1)
+        part = path.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(hashlib.sha256(content).digest() + content)
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            _say_once(
+                f"compiled kernels cannot be kept in {self.folder} ({error.strerror}): every process compiles them, "
+                "which takes seconds; NUMBA_CACHE_DIR names another folder"
+            )
+
+
+class _Cache(FunctionCache):
+    """Compiled code on disk, for these very sources and versions.
+
+    Numba's own key has the target machine, and of the sources the date and size of the kernel's own file. But compiled
+    code also holds what the kernel calls, from other files; and in wheels the files of two releases have one date.
     """
 
-    def _index_key(self, sig: Any, codegen: Any) -> tuple:
-        return (*super()._index_key(sig, codegen), _sources())
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = _Files(self._cache_path, function.__name__)
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        return (*super()._index_key(sig, codegen), _sources(), numba.__version__, llvmlite.__version__)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # whatever it is, the kernel can be compiled
+            _say_once(f"compiled kernels in {self._cache_path} cannot be used ({error}): they are compiled anew")
+            return None
 
 
-def _compile(function: Callable, **options: Any) -> Any:
+def _compile(function: Callable[..., Any], **options: Any) -> Any:
     compiled = njit(nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"}, **options)(function)
-    with contextlib.suppress(RuntimeError):  # where no folder can be written to, every process compiles for itself
+    if numba.config.DISABLE_JIT:
+        return compiled
+    try:
         compiled._cache = _Cache(function)
+    except RuntimeError:  # Numba's word for no folder that can be written
+        _say_once(
+            "there is no folder to keep compiled kernels in: every process compiles them, which takes seconds; "
+            "NUMBA_CACHE_DIR names one"
+        )
     return compiled
 
 
-def kernel(function: Callable) -> Any:
+# ---- decorators ------------------------------------------------------------------------------------------------------
+
+
+def kernel(function: Callable[..., Any]) -> Any:
     """Compile to machine code that needs no interpreter, and keep it on disk if there is a place."""
     return _compile(function)
 
 
-def part(function: Callable) -> Any:
+def part(function: Callable[..., Any]) -> Any:
     """Compile as `kernel` does; a kernel that calls it takes its lines in before they are compiled, to compile once."""
     return _compile(function, inline="always")
 
 
-def inlined(function: Callable) -> Any:
+def inlined(function: Callable[..., Any]) -> Any:
     """Compile a formula for kernels to call, in which nothing is reordered."""
     return njit(error_model="numpy", fastmath={"contract"})(function)
 
 
-def compiled_as(function: Callable) -> Callable[[Callable], Callable]:
+def compiled_as(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate what gives the LLVM instructions for a function of Python, in the form of Numba's ``intrinsic``.
 
     Kernels name the function. ``overload`` and ``intrinsic`` together do the same, but compile two functions for each.
     """
 
-    def register(typing: Callable) -> Callable:
+    def register(typing: Callable[..., Any]) -> Callable[..., Any]:
         template = make_intrinsic_template(function, typing, function.__name__, prefer_literal=True, kwargs={})
         infer(template)
         infer_global(function, types.Function(template))

@@ -10,13 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import inlined, kernel, part
-from .simd import FEW_ROWS, ROWS, WIDTH, add, add_products, filled, largest, prefetch, scaled, store, zeros
+from .simd import add, add_products, filled, largest, prefetch, scaled, store, zeros
+from .target import FEW_ROWS, ROWS, WIDTH
 
 f32, i32 = np.float32, np.int32
 
-PART = 192  # products that are summed before they join the rest
-AHEAD = 64 * WIDTH  # how far before its use a number is asked for
-SOME_ROWS = 3 * ROWS, 16 * ROWS  # from how many rows to how many memory is slower than the product, but not by much
+PART = 192  # products in a partial sum: shorter sums round less
+AHEAD = 64 * WIDTH  # the prefetch distance, in numbers
+SOME_ROWS = 3 * ROWS, 16 * ROWS  # numbers of rows whose products take about as long as reading the weight takes
 LOG2_E = f32(np.log2(np.e))
 LN_2_HIGH, LN_2_LOW = f32(0.693359375), f32(-2.12194440e-4)  # ln 2 in two parts, the first exact in few bits
 
@@ -197,9 +198,9 @@ def _exponentials(scores, peaks, inverse):
 def attend(context, query, key, value, hidden, tokens, num_heads, first, last):
     """``softmax(Q Kᵀ / √d) V`` of texts of ``tokens`` rows of ``hidden`` numbers each, for WIDTH queries at a time.
 
-    The heads of all texts are numbered, text by text; this does those from ``first`` to ``last``. The scores of a query
-    stand in a column, so that softmax runs down the keys with no sum across a register. Whatever fills no block or tile
-    starts early rather than end late: what two of them share comes out the same in both.
+    The heads of all texts are numbered, text by text; this call does those from ``first`` to ``last``. The scores of a
+    query stand in a column, so that softmax needs no sum across a register. The last block and the last tile are moved
+    back until they are full: rows that two of them share get the same numbers twice.
     """
     head_dim = hidden // num_heads
     scale = f32(1.0) / np.sqrt(f32(head_dim))
@@ -238,10 +239,10 @@ def attend(context, query, key, value, hidden, tokens, num_heads, first, last):
 
 
 def _tile_of_product(height, soon_done):
-    """Make the function that computes one tile of `product`, of ``height`` rows.
+    """Make the micro-kernel of `product`: it computes a tile of ``height`` rows.
 
-    Memory is asked for what will soon be read of the panel; or, where all rows are ``soon_done`` with it, for the next
-    panel, each tile for a share, so that memory has as much time as there is.
+    It prefetches what it reads next of the panel. With ``soon_done``, all rows are done with the panel before the next
+    one has come from memory: then each tile prefetches its share of the next panel instead.
     """
 
     @inlined
@@ -268,12 +269,12 @@ _tile_of_few = _tile_of_product(FEW_ROWS, soon_done=False)
 
 @part
 def product(y, x, panels, bias, rows, depth, columns, first, last, activate):
-    """``y = x Wᵀ + b``, or its GELU, for the panels ``first`` to ``last`` of W: `PackedMatrix` says what a panel is.
+    """``y = x Wᵀ + b``, or its GELU, for the panels ``first`` to ``last`` of W: `PaneledMatrix` says what a panel is.
 
-    x is [rows, depth], y [rows, columns]. A tile of y is summed in registers while a panel streams by, which lies in
-    memory in the order in which it is read. The sum is taken in parts of PART products, which rounds less than one long
-    sum would. Rows that fill no tile are left to tiles of a few rows, and the last of these starts early rather than
-    end late: a row that two tiles share comes out the same in both.
+    x is [rows, depth], y [rows, columns]. A tile of y is summed in registers in one pass over a panel, which is read
+    in the order in which it lies in memory. The sum is taken in parts of PART products, which rounds less than one long
+    sum. Edge tiles of FEW_ROWS rows compute the rows that fill no tile. The last edge tile is moved back until it
+    is full: a row that two tiles share gets the same numbers twice.
     """
     full = rows - rows % ROWS
     for p in range(first, last):

@@ -1,46 +1,45 @@
-"""What threads need to work together without the interpreter's lock, and Numba cannot say: atomic numbers, addresses.
+"""Atomic operations on shared arrays, and arrays at an address, which Numba has no words for.
 
-As in `simd.py`, each operation stands twice: in Python, which tells what it does and runs when a kernel is called as
+As in `simd.py`, each operation is defined twice: in Python, which says what it does and runs when a kernel is called as
 plain Python, in one thread; and as the LLVM instructions that Numba compiles instead.
 """
 
 from __future__ import annotations
 
 import ctypes
-import platform
 
 from llvmlite import ir
 from numba.core import cgutils, types
 
 from .jit import compiled_as
+from .target import TARGET
 
-_ORDER = "seq_cst"  # what was written before it in one thread is seen after it in another
-_IS_X86 = platform.machine() in ("x86_64", "AMD64")
+_ORDER = "seq_cst"  # sequentially consistent: what one thread wrote before it, another thread reads after it
 
 
 def load(numbers, i):
-    """Return ``numbers[i]`` as other threads have left it."""
+    """Return ``numbers[i]``, read atomically."""
     return numbers[i]
 
 
 def store(numbers, i, value):
-    """Set ``numbers[i]``; who sees it sees all that was written before."""
+    """Set ``numbers[i]`` atomically; a thread that reads it also reads everything written before it."""
     numbers[i] = value
 
 
 def fetch_add(numbers, i, value):
-    """Add to ``numbers[i]`` in one step, and return what it was before."""
+    """Add to ``numbers[i]`` atomically, and return what it was before."""
     before = numbers[i]
     numbers[i] += value
     return before
 
 
 def relax():
-    """Tell the processor that this thread is only waiting."""
+    """Hint to the processor that this thread spins."""
 
 
 def pointer(address):
-    """Return the address, a number, as what ``numba.carray`` makes an array of."""
+    """Return an address, given as a number, as the pointer that ``numba.carray`` takes."""
     return ctypes.c_void_p(address)
 
 
@@ -81,9 +80,11 @@ def _fetch_add(typing, numbers, i, value):
 @compiled_as(relax)
 def _relax(typing):
     def lower(context, builder, signature, args):
-        if _IS_X86:  # elsewhere looking again is all
-            nothing = ir.FunctionType(ir.VoidType(), [])
+        nothing = ir.FunctionType(ir.VoidType(), [])
+        if TARGET.architecture.startswith(("x86", "i686")):
             builder.call(cgutils.get_or_insert_function(builder.module, nothing, "llvm.x86.sse2.pause"), [])
+        elif TARGET.architecture.startswith(("aarch64", "arm64")):  # `yield` does nothing on most cores, `isb` waits
+            builder.asm(nothing, "isb", "", [], side_effect=True)
         return context.get_dummy_value()
 
     return types.void(), lower

@@ -1,33 +1,20 @@
-"""A tile of numbers that stays in vector registers: the one thing that a matrix product needs and Numba cannot say.
+"""Register tiles: the accumulators of a matrix product's micro-kernel, which Numba has no words for.
 
-A *tile* is a few rows of WIDTH float32 numbers. Below, each operation on tiles stands twice: as a line of NumPy, which
-tells what it does and runs when a kernel is called as plain Python, and as the LLVM instructions that Numba compiles
-instead. In compiled code a row is two vector values; the compiler keeps them in registers because nothing points at
-them. How many rows a tile has is part of its type, so `zeros` and `filled` must be given a constant.
+A *tile* is a few rows of WIDTH float32 numbers that stay in vector registers. Each operation on tiles is defined twice
+below. The line of NumPy says what it does, and runs when a kernel is called as plain Python. The LLVM instructions are
+what Numba compiles instead. In compiled code a row is two vector values. The compiler keeps them in registers, because
+nothing takes their address. The number of rows is part of the type, so `zeros` and `filled` take a constant.
 """
 
 from __future__ import annotations
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import models, register_model
 
 from .jit import compiled_as
-
-ROWS = 6  # 6 × 2 accumulators hide the latency of multiply-add, and fit into 16 registers together with their factors
-FEW_ROWS = 2  # for what is left of a matrix: the least that keeps the multiply-add units busy
-
-
-def _lanes() -> int:
-    """How many float32 numbers a vector register of this machine holds."""
-    features = llvm.get_host_cpu_features()
-    return 16 if features.get("avx512f") else 8 if features.get("avx") else 4
-
-
-LANES = _lanes()
-WIDTH = 2 * LANES
+from .target import LANES, TARGET, WIDTH
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _I32 = ir.IntType(32)
@@ -82,7 +69,7 @@ def store(y, start, stride, tile):
 
 
 def prefetch(w, at):
-    """Ask the memory for ``w[at : at + WIDTH]``, which will soon be read. It need not exist."""
+    """Prefetch ``w[at : at + WIDTH]``, which is read soon, into the caches. It may lie beyond the array."""
 
 
 # ---- the same, as LLVM instructions ----------------------------------------------------------------------------------
@@ -127,8 +114,10 @@ def _filled(typing, rows, bias, at):
 def _add_products(typing, tile, x, start, stride, w, at):
     def lower(context, builder, signature, args):
         sums, x_array, start, stride, w_array, at = args
+        # `fma` without the instruction would be a call for each number; `fmuladd` then is a product and a sum.
+        operation = "fma" if TARGET.fused else "fmuladd"
         multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fma.v{LANES}f32"
+            builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.{operation}.v{LANES}f32"
         )
         address = _address(context, builder, w, w_array, at)
         halves = [_read_vector(builder, address, 0), _read_vector(builder, address, LANES)]

@@ -1,8 +1,8 @@
-"""The reference's functions again, fast on a CPU: the product and the passes around it are Numba kernels.
+"""The twins for a CPU: matrix products, attention and the passes between them as Numba kernels.
 
-Same names, signatures and results as in `minilm.functional`. They differ in how: a product writes an array that the
-next step works on in place, in one pass, where the reference makes an array per step; and weights are packed once, in
-the order in which a product reads them, where BLAS would do so at every call.
+They have the signatures and the results of `minilm.functional`. The reference makes a new array in every step; here a
+step works in place on the array that the product before it wrote. And weights are laid out in panels once, in the order
+in which a product reads them; BLAS does so at every call.
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ import numpy as np
 from ... import functional
 from ...operations import Operations
 from ...parameters import Params, is_lookup_table, map_arrays
-from . import kernels, team
-from .simd import FEW_ROWS, ROWS, WIDTH
+from . import kernels, workers
+from .target import FEW_ROWS, ROWS, TARGET, WIDTH
 
-CHUNK = 384  # rows that meet all panels before the next rows do
+CHUNK = 384  # rows of x that are multiplied with all panels before the next rows are: they stay in the caches
 
 _FLOAT32 = np.dtype(np.float32)
 _NO_MASK = np.empty((0, 0), np.float32)
 
 
-class PackedMatrix(np.ndarray):
-    """A weight [out, in] as the checkpoint has it, and beside it the copy that `product` reads.
+class PaneledMatrix(np.ndarray):
+    """A weight [out, in] as the checkpoint has it, with the copy in panels that `product` reads.
 
     Attributes
     ----------
     panels
-        [out / WIDTH, in, WIDTH], laid out flat: ``weight[p * WIDTH + c, k]`` at ``[p, k, c]``. Views and copies have
-        None.
+        [out / WIDTH, in, WIDTH], flat: ``weight[p * WIDTH + c, k]`` at ``[p, k, c]``. Views and copies have None.
     """
 
     panels: np.ndarray | None
@@ -42,20 +41,21 @@ class PackedMatrix(np.ndarray):
 
 
 def place(params: Params) -> Params:
-    """Pack every weight whose rows fill panels; leave lookup tables, vectors and odd sizes as they are."""
-    weights: list[PackedMatrix] = []
+    """Lay out in panels every weight whose rows fill them; leave lookup tables, vectors and odd sizes as they are."""
+    weights: list[PaneledMatrix] = []
 
     def leaf(name: str, array: np.ndarray) -> np.ndarray:
-        if array.ndim != 2 or is_lookup_table(name) or array.shape[0] % WIDTH or array.dtype != np.float32:
+        fits = array.ndim == 2 and array.shape[0] % WIDTH == 0 and array.dtype == np.float32
+        if not fits or is_lookup_table(name) or not TARGET.beats_blas:
             return array if array.ndim == 2 else np.array(array)  # not read-only: for Numba that would be another type
-        weights.append(np.asarray(array).view(PackedMatrix))
+        weights.append(np.asarray(array).view(PaneledMatrix))
         return weights[-1]
 
     placed = map_arrays(params, leaf)
-    # glibc keeps freed memory for the next array in blocks up to the largest that it has seen freed, else the system
-    # pages it in anew each time: here it sees one larger than any result of a product.
+    # glibc returns a freed block above M_MMAP_THRESHOLD to the system, and each new one costs page faults. Freeing a
+    # large block once raises the threshold above the size of any product's result.
     np.empty(16 << 20, np.uint8)
-    # One block for all: NumPy asks for huge pages for it, which spares a product most misses of the address cache.
+    # One block for all panels: NumPy asks for huge pages for it, which avoids most TLB misses.
     block = np.empty(sum(weight.size for weight in weights) + 16, np.float32)
     at = -block.ctypes.data // 4 % 16  # cache lines start at multiples of 64 bytes
     for weight in weights:
@@ -63,13 +63,13 @@ def place(params: Params) -> Params:
         weight.panels = block[at : at + weight.size]
         panels = weight.panels.reshape(out // WIDTH, depth, WIDTH)
         panels[...] = np.asarray(weight).reshape(out // WIDTH, WIDTH, depth).transpose(0, 2, 1)
-        _release(weight)  # what is mapped is not read again, and need not count twice
+        _release(weight)  # only the panels are read from now on
         at += weight.size
     return placed
 
 
 def _release(array: np.ndarray) -> None:
-    """Let go of the memory that holds a mapped array's part of its file. It stays readable: the file is read again."""
+    """Drop the pages of a mapped array from memory (MADV_DONTNEED). The next access reads them from the file again."""
     owner: Any = array
     while isinstance(owner, np.ndarray):
         owner = owner.base
@@ -89,26 +89,26 @@ def _rows(x: np.ndarray) -> np.ndarray:
 
 
 def _are_float32(*arrays: np.ndarray) -> bool:
-    """Whether a kernel can take the arrays: by their addresses or bits it would take others for what they are not."""
+    """Whether a kernel can take the arrays: it reads their bytes as float32, whatever they are."""
     return all(array.dtype == _FLOAT32 for array in arrays)
 
 
-def _can_share(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool:
-    """Whether the product can be a task for the team: the weight is packed, and the rest is as wide as it is."""
+def _is_task(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool:
+    """Whether the product can be a task for `workers`: the weight has panels, and all arrays are float32."""
     return getattr(weight, "panels", None) is not None and _are_float32(x, weight if bias is None else bias)
 
 
 def _flat(x: np.ndarray) -> np.ndarray:
-    """View all numbers in a row, which is what kernels that threads share take."""
+    """View an array as [numbers], which is what tasks take."""
     return np.ascontiguousarray(x).reshape(-1)
 
 
 def _product(task, x, weight, bias):
-    """``x Wᵀ + b``, or its GELU, for a weight that is packed; so many rows at a time as find room in a core's cache."""
+    """``x Wᵀ + b``, or its GELU, for a weight with panels, CHUNK rows at a time."""
     out, depth = weight.shape
     x_flat = _flat(x)
     kept = x_flat.size // depth
-    rows = max(kept, FEW_ROWS)  # a tile has no fewer: a row alone is computed beside one of zeros
+    rows = max(kept, FEW_ROWS)  # the smallest tile: a single row is computed beside a row of zeros
     if kept < rows:
         x_flat = np.concatenate([x_flat, np.zeros((rows - kept) * depth, x.dtype)])
     y = np.empty(rows * out, x.dtype)
@@ -117,7 +117,7 @@ def _product(task, x, weight, bias):
     for i in range(chunks):
         start, end = rows * i // chunks, rows * (i + 1) // chunks
         y_part, x_part = y[start * out : end * out], x_flat[start * depth : end * depth]
-        team.run(task, out // WIDTH, y_part, x_part, weight.panels, bias, end - start, depth, out)
+        workers.run(task, out // WIDTH, y_part, x_part, weight.panels, bias, end - start, depth, out)
     return y[: kept * out].reshape(*x.shape[:-1], out)
 
 
@@ -125,13 +125,13 @@ class NumbaOperations(Operations):
     """The operations in compiled kernels. What is not float32, no kernel takes: the reference computes it."""
 
     def linear(self, x, weight, bias=None):
-        """Packed weights stream by once, shared out to a team if there is one.
+        """One pass over the weight's panels, shared among threads.
 
-        Each row is summed in the same order whatever stands beside it, so a text has the same numbers in every batch.
+        Each row is summed in the same order whatever the other rows are, so a text has the same bits in every batch.
         """
-        if not _can_share(x, weight, bias):
+        if not _is_task(x, weight, bias):
             return functional.linear(x, np.asarray(weight), bias)
-        return _product(team.PRODUCT, x, weight, bias)
+        return _product(workers.PRODUCT, x, weight, bias)
 
     def activation(self, x, name):
         """GELU in one pass; other activations as in the reference."""
@@ -143,8 +143,8 @@ class NumbaOperations(Operations):
 
     def linear_activation(self, x, weight, bias, activation):
         """GELU while its product is in the cache."""
-        if activation == "gelu" and _can_share(x, weight, bias):
-            return _product(team.PRODUCT_GELU, x, weight, bias)
+        if activation == "gelu" and _is_task(x, weight, bias):
+            return _product(workers.PRODUCT_GELU, x, weight, bias)
         return super().linear_activation(x, weight, bias, activation)
 
     def layer_norm(self, x, weight, bias, eps):
@@ -167,7 +167,7 @@ class NumbaOperations(Operations):
         self, input_ids, token_type_ids, position_ids, words, token_types, positions, norm_weight, norm_bias, eps
     ):
         """Three rows are summed and normalized at once."""
-        team.call()  # this is the first step of a pass
+        workers.wake()  # this is the first operation of a pass
         y = np.empty((*input_ids.shape, words.shape[1]), words.dtype)
         ids = (np.broadcast_to(i, input_ids.shape).reshape(-1) for i in (input_ids, token_type_ids, position_ids))
         kernels.embed_layer_norm(_rows(y), *ids, words, token_types, positions, norm_weight, norm_bias, np.float32(eps))
@@ -183,10 +183,10 @@ class NumbaOperations(Operations):
         batch, tokens, hidden = query.shape
         head_dim = hidden // num_heads
         context = np.empty((batch, tokens, hidden), query.dtype)
-        fills_tiles = tokens >= ROWS and head_dim % WIDTH == 0
+        fills_tiles = tokens >= ROWS and head_dim % WIDTH == 0 and TARGET.beats_blas
         if fills_tiles and extended_attention_mask is None and not need_probabilities:
             y, q, k, v = (_flat(x) for x in (context, query, key, value))
-            team.run(team.ATTENTION, batch * num_heads, y, q, k, v, batch * tokens, hidden, tokens)
+            workers.run(workers.ATTENTION, batch * num_heads, y, q, k, v, batch * tokens, hidden, tokens)
             return context, None
 
         def heads(x):  # [batch, tokens, hidden] → [batch, heads, tokens, head_dim]

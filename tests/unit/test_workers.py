@@ -1,4 +1,4 @@
-"""Tasks shared between threads: each piece is done once, whoever is there, and the numbers are those of one thread."""
+"""Tasks shared between threads: each piece is done once, and the numbers are those of one thread."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from minilm.backends.numba import team
-from minilm.backends.numba.simd import ROWS, WIDTH
+from minilm.backends.numba import workers
+from minilm.backends.numba.target import ROWS, WIDTH
 from minilm.backends.numba.twins import NumbaOperations, place
 from minilm.backends.threads import limit_threads
 
@@ -28,12 +28,12 @@ def normal(*shape: int) -> np.ndarray:
 
 
 @pytest.fixture(autouse=True)
-def new_team(monkeypatch: pytest.MonkeyPatch) -> Iterator[team._Team]:
-    """A team of its own for each test, allowed three members on any machine."""
-    monkeypatch.setattr(team, "_team", team._Team())
-    monkeypatch.setattr(team, "team_size", lambda: 3)
-    yield team._team
-    wait_until(lambda: len(team._team.bells) == team._team.helpers)
+def new_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[workers._Pool]:
+    """A pool of its own for each test, with two workers on any machine."""
+    monkeypatch.setattr(workers, "_pool", workers._Pool())
+    monkeypatch.setattr(workers, "product_threads", lambda: 3)
+    yield workers._pool
+    wait_until(lambda: len(workers._pool.parked) == workers._pool.workers)
 
 
 def wait_until(condition) -> None:
@@ -49,11 +49,11 @@ def packed(weight: np.ndarray) -> np.ndarray:
 
 def alone(function, *args):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(team, "team_size", lambda: 1)
+        patch.setattr(workers, "product_threads", lambda: 1)
         return function(*args)
 
 
-def test_a_team_computes_the_same_bits(new_team: team._Team) -> None:
+def test_a_pool_computes_the_same_bits(new_pool: workers._Pool) -> None:
     weight, bias = packed(normal(PANELS * WIDTH, 40)), normal(PANELS * WIDTH)
     qkv = [normal(2, WIDTH + ROWS, 3 * WIDTH) for _ in range(3)]
     for rows in (1, 7, 50, 500):
@@ -64,40 +64,40 @@ def test_a_team_computes_the_same_bits(new_team: team._Team) -> None:
             (lambda *qkv: OPERATIONS.attention(*qkv, 3, None, False)[0], qkv),
         ):
             expected = alone(function, *args)
-            for _ in range(20):  # with helpers asleep, on their way, and awake
+            for _ in range(20):  # with workers that are parked, on their way, and spinning
                 np.testing.assert_array_equal(function(*args), expected)
-    assert new_team.helpers == 2
+    assert new_pool.workers == 2
 
 
-def test_helpers_sleep_when_nothing_is_posted_and_wake_again(new_team: team._Team) -> None:
+def test_workers_park_when_nothing_is_posted_and_wake_again(new_pool: workers._Pool) -> None:
     x, weight = normal(9, 40), packed(normal(PANELS * WIDTH, 40))
     expected = alone(OPERATIONS.linear, x, weight)
     for _ in range(5):
         np.testing.assert_array_equal(OPERATIONS.linear(x, weight), expected)
-        wait_until(lambda: len(new_team.bells) == 2)
-    assert new_team.helpers == 2  # the same two all the time
+        wait_until(lambda: len(new_pool.parked) == 2)
+    assert new_pool.workers == 2  # the same two all the time
 
 
-def test_no_more_helpers_than_allowed(new_team: team._Team, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_workers_than_allowed(new_pool: workers._Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight = normal(9, 40), packed(normal(WIDTH, 40))
     OPERATIONS.linear(x, weight)  # one panel: nobody to share it with
-    assert new_team.helpers == 0
+    assert new_pool.workers == 0
     monkeypatch.undo()
-    monkeypatch.setattr(team, "_team", new_team)
+    monkeypatch.setattr(workers, "_pool", new_pool)
     with limit_threads(1):
         OPERATIONS.linear(x, packed(normal(PANELS * WIDTH, 40)))
-    assert new_team.helpers == 0
+    assert new_pool.workers == 0
 
 
-def test_whoever_finds_the_board_taken_works_alone(new_team: team._Team) -> None:
+def test_a_thread_that_does_not_get_the_pool_computes_alone(new_pool: workers._Pool) -> None:
     x, weight = normal(9, 40), packed(normal(PANELS * WIDTH, 40))
     expected = alone(OPERATIONS.linear, x, weight)
-    with new_team.posting:
+    with new_pool.posting:
         np.testing.assert_array_equal(OPERATIONS.linear(x, weight), expected)
-    assert new_team.helpers == 0
+    assert new_pool.workers == 0
 
 
-def test_many_threads_post_at_once(new_team: team._Team) -> None:
+def test_many_threads_post_at_once(new_pool: workers._Pool) -> None:
     weight = packed(normal(PANELS * WIDTH, 40))
     inputs = [normal(rows, 40) for rows in (2, 9, 30, 100)]
     expected = [alone(OPERATIONS.linear, x, weight) for x in inputs]
@@ -114,35 +114,35 @@ def test_many_threads_post_at_once(new_team: team._Team) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
-    assert not new_team.posting.locked()
+    assert not new_pool.posting.locked()
 
 
-def test_an_interrupt_leaves_the_board_free(new_team: team._Team, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_leaves_the_board_free(new_pool: workers._Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(count: int) -> None:
         raise KeyboardInterrupt
 
     x, weight = normal(9, 40), packed(normal(PANELS * WIDTH, 40))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(new_team, "wake", interrupt)
+        patch.setattr(new_pool, "wake", interrupt)
         OPERATIONS.linear(x, weight)
-    assert not new_team.posting.locked()
+    assert not new_pool.posting.locked()
     np.testing.assert_array_equal(OPERATIONS.linear(x, weight), alone(OPERATIONS.linear, x, weight))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_has_a_team_of_its_own(new_team: team._Team) -> None:
+def test_a_forked_child_has_a_pool_of_its_own(new_pool: workers._Pool) -> None:
     x, weight = normal(9, 40), packed(normal(PANELS * WIDTH, 40))
     expected = OPERATIONS.linear(x, weight)
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
 
     def child() -> None:
-        before = team._team.helpers
+        before = workers._pool.workers
         result = OPERATIONS.linear(x, weight)
-        answers.put((before, team._team.helpers, result))
+        answers.put((before, workers._pool.workers, result))
 
-    with new_team.posting:  # as if another thread of the parent were in the middle of it
+    with new_pool.posting:  # as if another thread of the parent were in the middle of it
         process = context.Process(target=child)
         process.start()
         before, after, result = answers.get(timeout=60)
@@ -161,18 +161,18 @@ def test_the_protocol_as_plain_python() -> None:
         normal(2, depth, WIDTH),
         normal(columns),
     )
-    board = np.zeros(team.PLACES, np.int64)
+    board = np.zeros(workers.PLACES, np.int64)
     flat = [a.reshape(-1) for a in (y, x, panels, bias)]
-    team.work.py_func(board, 1, 2, team.PRODUCT, 2, *flat, rows, depth, columns)
+    workers.work.py_func(board, 1, 2, workers.PRODUCT, 2, *flat, rows, depth, columns)
     weight = panels.transpose(0, 2, 1).reshape(columns, depth)
     np.testing.assert_allclose(y, x @ weight.T + bias, rtol=1e-5, atol=1e-5)
-    assert (board[team.LEFT], board[team.DONE]) == (0, 2)
+    assert (board[workers.LEFT], board[workers.DONE]) == (0, 2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_helper_that_sleeps_costs_nothing(new_team: team._Team) -> None:
+def test_a_parked_worker_costs_no_processor_time(new_pool: workers._Pool) -> None:
     OPERATIONS.linear(normal(9, 40), packed(normal(PANELS * WIDTH, 40)))
-    wait_until(lambda: len(new_team.bells) == 2)
+    wait_until(lambda: len(new_pool.parked) == 2)
     start = time.process_time()
     time.sleep(0.5)
     assert time.process_time() - start < 0.2

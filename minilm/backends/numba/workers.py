@@ -1,0 +1,195 @@
+"""A spin-then-park worker pool: several threads share one matrix product or one attention.
+
+Waking a parked thread takes longer than most products of a short text. So a worker that was woken keeps spinning, in
+compiled code without the interpreter's lock, until no task came for PATIENCE seconds. Then it parks on a lock.
+
+A task is cut into pieces. An atomic counter holds how many pieces are left: to take one is to decrement it. The thread
+that posts a task works on it as well, and never waits for a worker to begin: a worker that is late, parked or busy
+costs nothing but its help. It waits only for pieces that were taken and are not done.
+
+The task lies in an array of int64, the *board*. It is written before the counter is set, and does not change until all
+pieces are done.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from ..threads import product_threads
+from .jit import inlined, kernel, part
+from .kernels import attend, f32, product
+from .shared_memory import fetch_add, load, pointer, relax, store
+
+PRODUCT, PRODUCT_GELU, ATTENTION = range(3)
+
+# Places on the board. LEFT and DONE are written by all threads; each has a cache line of its own (8 numbers), so that
+# they do not slow down reading the task (false sharing).
+LEFT, DONE, TASK = 0, 8, 16
+PIECES, UNITS, Y, A, B, C, ROWS, IN, OUT = range(TASK + 1, TASK + 10)
+PLACES = 32
+
+MOST = 8  # threads on one task; a product of 384 columns has 12 panels, too few to share among more
+PATIENCE = 3e-4  # seconds that a worker spins without work before it parks
+PROBE = 1000  # spins whose time is measured
+
+_NOTHING = np.empty(0, f32)
+
+
+@inlined
+def _array(address, size):
+    return carray(pointer(address), (size,), f32)
+
+
+@part
+def _do(board, piece):
+    """Do a piece of the task on the board, see `run`: its share of the units."""
+    first = board[UNITS] * piece // board[PIECES]
+    last = board[UNITS] * (piece + 1) // board[PIECES]
+    rows, size_in, size_out = board[ROWS], board[IN], board[OUT]
+    if board[TASK] == ATTENTION:
+        tokens = size_out
+        context, query = _array(board[Y], rows * size_in), _array(board[A], rows * size_in)
+        key, value = _array(board[B], rows * size_in), _array(board[C], rows * size_in)
+        attend(context, query, key, value, size_in, tokens, board[UNITS] * tokens // rows, first, last)
+    else:
+        y, x = _array(board[Y], rows * size_out), _array(board[A], rows * size_in)
+        panels, bias = _array(board[B], size_in * size_out), _array(board[C], size_out)
+        product(y, x, panels, bias, rows, size_in, size_out, first, last, board[TASK] == PRODUCT_GELU)
+
+
+@kernel
+def work(board, spins, pieces, task, units, y, a, b, c, rows, size_in, size_out):
+    """Post a task if it has pieces, take part in all that is posted, and return when one's own task is done.
+
+    A thread takes part until it found no piece left ``spins`` times in a row.
+    """
+    if pieces > 0:
+        board[TASK], board[PIECES], board[UNITS] = task, pieces, units
+        board[Y], board[A], board[B], board[C] = y.ctypes.data, a.ctypes.data, b.ctypes.data, c.ctypes.data
+        board[ROWS], board[IN], board[OUT] = rows, size_in, size_out
+        board[DONE] = 0
+        store(board, LEFT, pieces)
+    spun = 0
+    while spun < spins:
+        left = fetch_add(board, LEFT, -1) if load(board, LEFT) > 0 else 0
+        if left > 0:
+            _do(board, board[PIECES] - left)
+            fetch_add(board, DONE, 1)
+            spun = 0
+        else:
+            relax()
+            spun += 1
+    while load(board, DONE) < pieces:
+        relax()
+
+
+def _spin(board: np.ndarray, spins: int) -> None:
+    """Take part in what is posted on the board, and post nothing."""
+    work(board, spins, 0, 0, 0, _NOTHING, _NOTHING, _NOTHING, _NOTHING, 0, 0, 0)
+
+
+class _Pool:
+    """The workers of this process: started when they are first needed, parked while there is no work.
+
+    Attributes
+    ----------
+    board
+        Where tasks are posted.
+    posting
+        The lock of the thread that posts a task and wakes workers. A thread that does not get it computes alone.
+    workers
+        How many have been started.
+    parked
+        A lock for each parked worker; releasing it wakes the worker.
+    """
+
+    def __init__(self) -> None:
+        self.board = np.zeros(PLACES, np.int64)
+        self.posting = threading.Lock()
+        self.workers = 0
+        self.parked: list[threading.Lock] = []
+
+    def wake(self, count: int) -> None:
+        """Let at least ``count`` workers spin, or begin to."""
+        while self.workers < count:
+            self.workers += 1
+            threading.Thread(target=self._worker, name=f"minilm-worker-{self.workers}", daemon=True).start()
+        while self.parked and self.workers - len(self.parked) < count:
+            self.parked.pop().release()
+
+    def _worker(self) -> None:
+        lock = threading.Lock()
+        lock.acquire()
+        spins = _patience()
+        while True:
+            _spin(self.board, spins)
+            self.parked.append(lock)
+            lock.acquire()
+
+
+def _patience() -> int:
+    """Return how many spins take PATIENCE seconds. It depends on how long the processor's pause instruction takes."""
+    board, shortest = np.zeros(PLACES, np.int64), float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        _spin(board, PROBE)
+        shortest = min(shortest, time.perf_counter() - start)
+    return int(PATIENCE / shortest * PROBE) + 1
+
+
+_pool = _Pool()
+
+
+def wake() -> None:
+    """Wake the workers before there is a task, since waking takes longer than the first few tasks do."""
+    pool = _pool
+    workers = min(product_threads(), MOST) - 1
+    if workers > 0 and pool.posting.acquire(blocking=False):
+        try:
+            pool.wake(workers)
+        finally:
+            pool.posting.release()
+
+
+def run(task: int, units: int, y: Any, a: Any, b: Any, c: Any, rows: int, size_in: int, size_out: int) -> None:
+    """Do a task, together with workers where `product_threads` allows for any and no other thread has the pool.
+
+    Parameters
+    ----------
+    task
+        ``PRODUCT`` or ``PRODUCT_GELU``: `product` of y, x, panels and bias. ``ATTENTION``: `attend` of context, query,
+        key and value.
+    units
+        What is shared out: panels, or the heads of all texts.
+    y, a, b, c
+        The arrays, float32 and flat.
+    rows, size_in, size_out
+        y is [rows, size_out] and x [rows, size_in]; context and the others are [rows, size_in], and a text has
+        ``size_out`` rows.
+    """
+    pool = _pool
+    workers = min(product_threads(), MOST, units) - 1
+    if workers > 0 and pool.posting.acquire(blocking=False):
+        try:
+            pool.wake(workers)
+            work(pool.board, 1, min(units, 2 * workers + 2), task, units, y, a, b, c, rows, size_in, size_out)
+        finally:
+            pool.posting.release()
+    else:  # on a board that no worker reads
+        work(np.zeros(PLACES, np.int64), 1, 1, task, units, y, a, b, c, rows, size_in, size_out)
+
+
+def _renew_after_fork() -> None:
+    """Give a forked child a new pool: it has no threads of its parent's, and the old board may be half written."""
+    global _pool
+    _pool = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_after_fork)
