@@ -61,7 +61,7 @@ def _cupy_tf32(device: str | None, dtype: str) -> Backend:
 
     if dtype != "float32":
         raise ValueError(f"backend 'cupy-tf32' rounds the factors of float32 products, but dtype is {dtype!r}")
-    return make_backend(device, dtype, tf32=True)
+    return make_backend(device, dtype, rounded=True)
 
 
 def _require_cpu(name: str, device: str | None) -> None:

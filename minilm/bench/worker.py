@@ -58,7 +58,7 @@ class Worker:
         except BaseException:
             self.close()
             raise
-        self.first_vector_seconds = time.perf_counter() - start
+        self.first_vector_seconds: float = time.perf_counter() - start
 
     def ask(self, *request: Any) -> Any:
         """Send a request and wait for its reply."""

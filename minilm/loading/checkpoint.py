@@ -23,7 +23,7 @@ from .hub import ModelFiles
 from .json_files import naming, read_json
 from .tensors import DTYPES, CheckpointError, Tensor, map_file, view
 
-logger = logging.getLogger("minilm")
+logger: logging.Logger = logging.getLogger("minilm")
 
 # What is read if nobody asks for another file: the first that the model has.
 WEIGHTS_FILES = (

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-logger = logging.getLogger("minilm")
+logger: logging.Logger = logging.getLogger("minilm")
 
 PINNED_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 PINNED_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import heads, parameters
 from ..backends import on_device
@@ -28,7 +28,7 @@ class BertModel(PreTrainedModel):
     ((1, 3, 4), (1, 4))
     """
 
-    optional = frozenset(parameters.pooler("", 1))
+    optional: ClassVar[frozenset[str]] = frozenset(parameters.pooler("", 1))
 
     @classmethod
     def shapes(cls, config: BertConfig) -> Shapes:

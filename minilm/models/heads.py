@@ -77,7 +77,9 @@ class BertForMaskedLM(_ModelWithHead):
         For `fill_mask`; a model from `from_pretrained` finds its own.
     """
 
-    optional = frozenset({"cls.predictions.bias", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"})
+    optional: ClassVar[frozenset[str]] = frozenset(
+        {"cls.predictions.bias", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
+    )
 
     def __init__(
         self,
@@ -236,7 +238,7 @@ class BertForSequenceClassification(_ModelWithPooler):
     The labels are `BertConfig.labels`.
     """
 
-    classifier = "classifier"
+    classifier: ClassVar[str] = "classifier"
 
     def probabilities(self, logits: Array) -> Array:
         """Logits as probabilities by what the config says of the problem; a regression's numbers stay as they are."""
@@ -246,7 +248,7 @@ class BertForSequenceClassification(_ModelWithPooler):
 class BertForNextSentencePrediction(_ModelWithPooler):
     """BERT with its second task's head: logits [batch, 2], first that text B follows text A, then that it is random."""
 
-    classifier = "cls.seq_relationship"
+    classifier: ClassVar[str] = "cls.seq_relationship"
 
     @classmethod
     def count_labels(cls, config: BertConfig) -> int:

@@ -55,9 +55,9 @@ class PreTrainedModel:
             backend = get_backend(backend, dtype=dtype)
         elif backend.dtype != dtype:
             raise ValueError(f"the parameters are {dtype}, but the backend {backend.name!r} is for {backend.dtype}")
-        self.config = config
-        self.backend = backend
-        self.params = backend.place(params)
+        self.config: BertConfig = config
+        self.backend: Backend = backend
+        self.params: Params = backend.place(params)
         self._source: tuple[ModelFiles, dict[str, Any]] | None = None  # what `from_files` was called with
 
     @classmethod

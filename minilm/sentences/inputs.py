@@ -14,7 +14,7 @@ import numpy as np
 
 from ..tokenizing.texts import check_batch, check_text, shorten
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Packs = Iterable[tuple[np.ndarray, Sequence[Any]]]  # what `running.in_packs` yields: rows and their results
@@ -158,8 +158,11 @@ class Truncation:
     MODES = ("silent", "warn", "error")
 
     def __init__(self, mode: str, max_length: int) -> None:
-        self.mode, self.max_length = self.check_mode(mode), max_length
-        self.seen = self.texts = self.tokens = 0
+        self.mode: str = self.check_mode(mode)
+        self.max_length: int = max_length
+        self.seen: int = 0
+        self.texts: int = 0
+        self.tokens: int = 0
 
     @classmethod
     def check_mode(cls, mode: str) -> str:

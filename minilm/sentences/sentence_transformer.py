@@ -15,7 +15,7 @@ from ..vectors.quantization import check_precision, quantize_embeddings
 from ..vectors.similarity import SIMILARITIES
 from .encoding import Encoding
 from .inputs import also_named, as_texts, check_count, check_settings, gather_array, gather_list
-from .modules import Dense, Transformer, check_modules, load_modules, read_config
+from .modules import Dense, Normalize, Pooling, Transformer, check_modules, load_modules, read_config
 from .text_model import TextModel
 
 
@@ -109,7 +109,9 @@ class SentenceTransformer(TextModel):
     _load_modules = staticmethod(load_modules)
 
     def _check_modules(self, modules: Sequence[Any]) -> Transformer:
-        transformer, self.pooling, self.steps = check_modules(modules)
+        transformer, pooling, steps = check_modules(modules)
+        self.pooling: Pooling = pooling
+        self.steps: tuple[Dense | Normalize, ...] = steps
         return transformer
 
     # ---- settings ----------------------------------------------------------------------------------------------------

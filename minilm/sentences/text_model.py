@@ -71,14 +71,15 @@ class TextModel:
             modules = self._load_modules(files, get_backend(backend, device=device, dtype=dtype))
         elif given := [name for name, value in loading.items() if value]:
             raise ValueError(f"{', '.join(given)}: for a model that is loaded by name; the modules bring their own")
-        self.transformer = self._check_modules(modules or ())
+        self.transformer: Transformer = self._check_modules(modules or ())
         self.max_seq_length = self.transformer.max_seq_length or self.transformer.model.config.max_position_embeddings
-        self.prompts = {**self.default_prompts, **self._config.get("prompts", {}), **(prompts or {})}
-        self.default_prompt_name = default_prompt_name or self._config.get("default_prompt_name")
+        self.prompts: dict[str, str] = {**self.default_prompts, **self._config.get("prompts", {}), **(prompts or {})}
+        self.default_prompt_name: str | None = default_prompt_name or self._config.get("default_prompt_name")
         self._choose_prompt(None, None)  # raises for a default that is not there
-        on_gpu = self.backend.pack_tokens is not None
-        self.threads = (1 if on_gpu else available_cores()) if threads is None else check_count("threads", threads)
-        self.truncation = Truncation.check_mode(truncation)
+        self.threads: int = available_cores() if threads is None else check_count("threads", threads)
+        if threads is None and self.backend.pack_tokens is not None:  # a GPU computes one pack at a time
+            self.threads = 1
+        self.truncation: str = Truncation.check_mode(truncation)
 
     # ---- what kinds of models differ in ------------------------------------------------------------------------------
 

@@ -80,14 +80,19 @@ class Tokenizer:
         self._rust = rust
         self._single, self._pair = Template.of(rust, pair=False), Template.of(rust, pair=True)
         config = config or TokenizerConfig()
-        self.model_max_length = config.model_max_length
-        self.clean_up_tokenization_spaces = config.clean_up_tokenization_spaces
+        self.model_max_length: int = config.model_max_length
+        self.clean_up_tokenization_spaces: bool = config.clean_up_tokenization_spaces
         names = config.special_tokens
-        self.pad_token, self.pad_token_id = names["pad_token"], rust.token_to_id(names["pad_token"])
-        self.unk_token, self.unk_token_id = names["unk_token"], rust.token_to_id(names["unk_token"])
-        self.cls_token, self.cls_token_id = names["cls_token"], rust.token_to_id(names["cls_token"])
-        self.sep_token, self.sep_token_id = names["sep_token"], rust.token_to_id(names["sep_token"])
-        self.mask_token, self.mask_token_id = names["mask_token"], rust.token_to_id(names["mask_token"])
+        self.pad_token: str = names["pad_token"]
+        self.pad_token_id: int | None = rust.token_to_id(self.pad_token)
+        self.unk_token: str = names["unk_token"]
+        self.unk_token_id: int | None = rust.token_to_id(self.unk_token)
+        self.cls_token: str = names["cls_token"]
+        self.cls_token_id: int | None = rust.token_to_id(self.cls_token)
+        self.sep_token: str = names["sep_token"]
+        self.sep_token_id: int | None = rust.token_to_id(self.sep_token)
+        self.mask_token: str = names["mask_token"]
+        self.mask_token_id: int | None = rust.token_to_id(self.mask_token)
 
     # ---- the vocabulary ----------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from .quantization import quantization_ranges, quantize_embeddings
 
-logger = logging.getLogger("minilm")
+logger: logging.Logger = logging.getLogger("minilm")
 
 Hits = list[list[dict[str, int | float]]]
 Look = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]  # queries, k → scores, rows; a row of -1 is no hit

@@ -1,7 +1,7 @@
-"""The reference's functions again, on an NVIDIA GPU: cuBLAS does the matrix products, fused kernels what is between.
+"""The twins for an NVIDIA GPU: cuBLAS does the matrix products, and fused kernels what is between them.
 
-Same names, signatures and results as in `minilm.functional`. Parameters are moved to the device once; after that only
-ids go there and results come back.
+They have the signatures and the results of `minilm.functional`. Parameters move to the device once. After that only
+ids go there, and results come back.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ import ctypes
 import importlib.util
 import math
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from ...arrays import Array
 from ...config import BertConfig
 from ...operations import Operations
 from ...parameters import map_arrays
 from ..backend import Backend
-from . import kernels
+from . import kernels, tf32
+from .tf32 import tf32_products
 
 # ---- operations ------------------------------------------------------------------------------------------------------
 
@@ -29,27 +28,38 @@ from . import kernels
 class CupyOperations(Operations):
     """cuBLAS does the matrix products, and fused kernels what is between them, in place on the product."""
 
-    def linear_activation(self, x, weight, bias, activation):
+    def linear_activation(self, x: Array, weight: Array, bias: Array, activation: str) -> Array:
         """Bias and activation in one pass."""
         y = kernels.contiguous(self.linear(x, weight))
         kernels.bias_activation(y, bias, activation)
         return y
 
-    def layer_norm(self, x, weight, bias, eps):
+    def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> Array:
         """One pass."""
         y = x.copy(order="C")
         kernels.add_layer_norm(y, None, None, weight, bias, eps)
         return y
 
-    def linear_add_layer_norm(self, x, residual, weight, bias, norm_weight, norm_bias, eps):
+    def linear_add_layer_norm(
+        self, x: Array, residual: Array, weight: Array, bias: Array, norm_weight: Array, norm_bias: Array, eps: float
+    ) -> Array:
         """Bias, residual and LayerNorm in one pass."""
         y = kernels.contiguous(self.linear(x, weight))
         kernels.add_layer_norm(y, bias, residual, norm_weight, norm_bias, eps)
         return y
 
     def embeddings(
-        self, input_ids, token_type_ids, position_ids, words, token_types, positions, norm_weight, norm_bias, eps
-    ):
+        self,
+        input_ids: Array,
+        token_type_ids: Array,
+        position_ids: Array,
+        words: Array,
+        token_types: Array,
+        positions: Array,
+        norm_weight: Array,
+        norm_bias: Array,
+        eps: float,
+    ) -> Array:
         """Sums in place, then LayerNorm in one pass."""
         y = self.embedding(input_ids, words)
         y += self.embedding(token_type_ids, token_types)
@@ -57,12 +67,20 @@ class CupyOperations(Operations):
         kernels.add_layer_norm(y, None, None, norm_weight, norm_bias, eps)
         return y
 
-    def attention(self, query, key, value, num_heads, extended_attention_mask=None, need_probabilities=True):
+    def attention(
+        self,
+        query: Array,
+        key: Array,
+        value: Array,
+        num_heads: int,
+        extended_attention_mask: Array | None = None,
+        need_probabilities: bool = True,
+    ) -> tuple[Array, Array | None]:
         """Scale, mask and softmax in one pass."""
         batch, tokens, hidden = query.shape
         head_dim = hidden // num_heads
 
-        def heads(x):  # [batch, tokens, hidden] → [batch, heads, tokens, head_dim]
+        def heads(x: Array) -> Array:  # [batch, tokens, hidden] → [batch, heads, tokens, head_dim]
             return x.reshape(batch, tokens, num_heads, head_dim).transpose(0, 2, 1, 3)
 
         probabilities = kernels.contiguous(heads(query) @ heads(key).transpose(0, 1, 3, 2))
@@ -75,41 +93,29 @@ class CupyOperations(Operations):
 class Tf32Operations(CupyOperations):
     """The same, with the factors of float32 products rounded to TF32 by the tensor cores."""
 
-    def linear(self, x, weight, bias=None):
+    def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         """Every product of a weight."""
-        with _tf32_products():
+        with tf32_products():
             return super().linear(x, weight, bias)
 
-    def attention(self, query, key, value, num_heads, extended_attention_mask=None, need_probabilities=True):
+    def attention(
+        self,
+        query: Array,
+        key: Array,
+        value: Array,
+        num_heads: int,
+        extended_attention_mask: Array | None = None,
+        need_probabilities: bool = True,
+    ) -> tuple[Array, Array | None]:
         """Both products of attention."""
-        with _tf32_products():
+        with tf32_products():
             return super().attention(query, key, value, num_heads, extended_attention_mask, need_probabilities)
-
-
-_switch = threading.Lock()
-
-
-@contextmanager
-def _tf32_products() -> Iterator[None]:
-    """Let cuBLAS round the factors of float32 products to TF32.
-
-    CuPy has one switch for the whole process, so it is held only while products are being launched.
-    """
-    from cupy._core import _routines_linalg as products
-
-    with _switch:
-        before = products.get_compute_type(np.float32)
-        products.set_compute_type(np.float32, products.COMPUTE_TYPE_TF32)
-        try:
-            yield
-        finally:
-            products.set_compute_type(np.float32, before)
 
 
 # ---- the backend -----------------------------------------------------------------------------------------------------
 
 
-def make_backend(device: str | None = None, dtype: str = "float32", *, tf32: bool = False) -> Backend:
+def make_backend(device: str | None = None, dtype: str = "float32", *, rounded: bool = False) -> Backend:
     """Return the backend on a device: ``"cuda"`` and None mean CUDA's current one, ``"cuda:1"`` the second.
 
     Parameters
@@ -118,7 +124,7 @@ def make_backend(device: str | None = None, dtype: str = "float32", *, tf32: boo
         Where arrays live.
     dtype
         Of the parameters: ``"float32"``, ``"float16"`` or ``"float64"``.
-    tf32
+    rounded
         Whether the tensor cores may round the factors of float32 products to ten bits of fraction, from 23. float16
         parameters (``dtype="float16"``) keep ten bits of everything, and sums are in float32. What either costs in the
         vectors, the tests marked ``gpu`` measure on a device.
@@ -130,7 +136,7 @@ def make_backend(device: str | None = None, dtype: str = "float32", *, tf32: boo
     ValueError
         If there is no such device.
     """
-    reason = why_not()
+    reason = why_not() or (tf32.why_not() if rounded else None)
     if reason:
         raise (RuntimeError if importlib.util.find_spec("cupy") else ImportError)(reason)
     import cupy
@@ -143,7 +149,8 @@ def make_backend(device: str | None = None, dtype: str = "float32", *, tf32: boo
 
     def to_numpy(x: Any) -> np.ndarray:
         with cupy.cuda.Device(gpu.id):
-            return cupy.asnumpy(x)
+            array: np.ndarray = cupy.asnumpy(x)
+            return array
 
     def pack_tokens(config: BertConfig) -> int:
         with cupy.cuda.Device(gpu.id):
@@ -151,8 +158,8 @@ def make_backend(device: str | None = None, dtype: str = "float32", *, tf32: boo
         return tokens_that_fit(free, config)
 
     return Backend(
-        name="cupy-tf32" if tf32 else "cupy",
-        operations=Tf32Operations() if tf32 else CupyOperations(),
+        name="cupy-tf32" if rounded else "cupy",
+        operations=Tf32Operations() if rounded else CupyOperations(),
         place=lambda params: map_arrays(params, lambda _, array: from_numpy(array)),
         from_numpy=from_numpy,
         to_numpy=to_numpy,

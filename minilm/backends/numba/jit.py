@@ -21,7 +21,7 @@ import llvmlite
 import numba
 from numba import njit
 
-logger = logging.getLogger("minilm")
+logger: logging.Logger = logging.getLogger("minilm")
 
 
 class NumbaChangedError(ImportError):
@@ -36,8 +36,8 @@ try:
 
     if not numba.config.DISABLE_JIT:
         njit(lambda: None)._cache  # noqa: B018
-except (ImportError, AttributeError) as error:
-    raise NumbaChangedError(f"Numba {numba.__version__} has moved what the kernels are built on: {error}") from error
+except (ImportError, AttributeError) as _error:
+    raise NumbaChangedError(f"Numba {numba.__version__} has moved what the kernels are built on: {_error}") from _error
 
 
 def target_machine() -> tuple[str, str, str]:

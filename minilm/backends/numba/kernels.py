@@ -7,13 +7,16 @@ before it comes here.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .jit import inlined, kernel, part
 from .simd import add, add_products, filled, largest, prefetch, scaled, store, zeros
 from .target import FEW_ROWS, ROWS, WIDTH
 
-f32, i32 = np.float32, np.int32
+f32: type[np.float32] = np.float32
+i32: type[np.int32] = np.int32
 
 PART = 192  # products in a partial sum: shorter sums round less
 AHEAD = 64 * WIDTH  # the prefetch distance, in numbers
@@ -23,7 +26,7 @@ LN_2_HIGH, LN_2_LOW = f32(0.693359375), f32(-2.12194440e-4)  # ln 2 in two parts
 
 
 @inlined
-def _normal_cdf(x):
+def _normal_cdf(x: np.float32) -> np.float32:
     """``Φ(x) = ½ (1 + erf(x/√2))``: ``½ p(|x|)⁻⁸`` in the lower half, one minus that in the upper.
 
     p is a polynomial, fitted so that ``x Φ(x)`` is right to 1e-8 but for rounding. There is no branch, no call and no
@@ -47,7 +50,7 @@ def _normal_cdf(x):
 
 
 @inlined
-def _exp(x):
+def _exp(x: np.float32) -> np.float32:
     """``exp(x) = 2ⁿ exp(r)`` with ``x = n ln 2 + r``, for x ≤ 0: a polynomial, and n set in the exponent bits."""
     n = i32(x * LOG2_E - f32(0.5))  # a cast truncates toward zero: this rounds to nearest
     r = x - f32(n) * LN_2_HIGH - f32(n) * LN_2_LOW
@@ -62,14 +65,14 @@ def _exp(x):
 
 
 @kernel
-def gelu(y):
+def gelu(y: np.ndarray) -> None:
     """``y Φ(y)`` of every number."""
     for i in range(y.shape[0]):
         y[i] *= _normal_cdf(y[i])
 
 
 @kernel
-def _normalize_row(row, weight, bias, eps):
+def _normalize_row(row: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: np.float32) -> None:
     """``(x - mean) / √(variance + eps) · w + b`` of one row, which is in the cache by now: two passes cost little."""
     size = row.shape[0]
     total = f32(0.0)
@@ -85,14 +88,16 @@ def _normalize_row(row, weight, bias, eps):
 
 
 @kernel
-def layer_norm(y, weight, bias, eps):
+def layer_norm(y: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: np.float32) -> None:
     """LayerNorm of every row."""
     for i in range(y.shape[0]):
         _normalize_row(y[i], weight, bias, eps)
 
 
 @kernel
-def add_layer_norm(y, residual, norm_weight, norm_bias, eps):
+def add_layer_norm(
+    y: np.ndarray, residual: np.ndarray, norm_weight: np.ndarray, norm_bias: np.ndarray, eps: np.float32
+) -> None:
     """LayerNorm of ``y + residual``."""
     for i in range(y.shape[0]):
         for j in range(y.shape[1]):
@@ -101,7 +106,18 @@ def add_layer_norm(y, residual, norm_weight, norm_bias, eps):
 
 
 @kernel
-def embed_layer_norm(y, ids, type_ids, position_ids, words, token_types, positions, norm_weight, norm_bias, eps):
+def embed_layer_norm(
+    y: np.ndarray,
+    ids: np.ndarray,
+    type_ids: np.ndarray,
+    position_ids: np.ndarray,
+    words: np.ndarray,
+    token_types: np.ndarray,
+    positions: np.ndarray,
+    norm_weight: np.ndarray,
+    norm_bias: np.ndarray,
+    eps: np.float32,
+) -> None:
     """LayerNorm of ``word + token type + position``, row by row into ``y``."""
     for i in range(y.shape[0]):
         for j in range(y.shape[1]):
@@ -110,7 +126,7 @@ def embed_layer_norm(y, ids, type_ids, position_ids, words, token_types, positio
 
 
 @kernel
-def mean_pooling(y, x, mask):
+def mean_pooling(y: np.ndarray, x: np.ndarray, mask: np.ndarray) -> None:
     """``Σₜ mₜ xₜ / max(Σₜ mₜ, 1e-9)`` of every text, [tokens, hidden] → a row of y."""
     for b in range(x.shape[0]):
         row, count = y[b], f32(0.0)
@@ -127,7 +143,7 @@ def mean_pooling(y, x, mask):
 
 
 @kernel
-def normalize(y):
+def normalize(y: np.ndarray) -> None:
     """``y / max(‖y‖₂, 1e-12)`` of every row."""
     for i in range(y.shape[0]):
         total = f32(0.0)
@@ -141,7 +157,7 @@ def normalize(y):
 
 
 @kernel
-def scale_mask_softmax(scores, scale, mask, rows_per_mask):
+def scale_mask_softmax(scores: np.ndarray, scale: np.float32, mask: np.ndarray, rows_per_mask: int) -> None:
     """``softmax(scale · scores + mask)``: row ``i`` takes ``mask[i // rows_per_mask]``, or none if mask is empty.
 
     The largest score is found on the bits: with the lower 31 flipped in negative numbers, floats order as integers do,
@@ -172,7 +188,7 @@ def scale_mask_softmax(scores, scale, mask, rows_per_mask):
 
 
 @inlined
-def _exponentials(scores, peaks, inverse):
+def _exponentials(scores: np.ndarray, peaks: np.ndarray, inverse: np.ndarray) -> None:
     """``exp(x - max)`` down every column, and one over the columns' sums into ``inverse``: softmax in two factors.
 
     The scores are [keys, WIDTH]. The largest of each column is among its ``peaks`` [ROWS, WIDTH], and comes to stand in
@@ -195,7 +211,17 @@ def _exponentials(scores, peaks, inverse):
 
 
 @part
-def attend(context, query, key, value, hidden, tokens, num_heads, first, last):
+def attend(
+    context: np.ndarray,
+    query: np.ndarray,
+    key: np.ndarray,
+    value: np.ndarray,
+    hidden: int,
+    tokens: int,
+    num_heads: int,
+    first: int,
+    last: int,
+) -> None:
     """``softmax(Q Kᵀ / √d) V`` of texts of ``tokens`` rows of ``hidden`` numbers each, for WIDTH queries at a time.
 
     The heads of all texts are numbered, text by text; this call does those from ``first`` to ``last``. The scores of a
@@ -238,7 +264,7 @@ def attend(context, query, key, value, hidden, tokens, num_heads, first, last):
                     store(context, here + i * hidden + c, hidden, scaled(tile, inverse, i))
 
 
-def _tile_of_product(height, soon_done):
+def _tile_of_product(height: int, soon_done: bool) -> Any:
     """Make the micro-kernel of `product`: it computes a tile of ``height`` rows.
 
     It prefetches what it reads next of the panel. With ``soon_done``, all rows are done with the panel before the next
@@ -268,7 +294,18 @@ _tile_of_few = _tile_of_product(FEW_ROWS, soon_done=False)
 
 
 @part
-def product(y, x, panels, bias, rows, depth, columns, first, last, activate):
+def product(
+    y: np.ndarray,
+    x: np.ndarray,
+    panels: np.ndarray,
+    bias: np.ndarray,
+    rows: int,
+    depth: int,
+    columns: int,
+    first: int,
+    last: int,
+    activate: bool,
+) -> None:
     """``y = x Wᵀ + b``, or its GELU, for the panels ``first`` to ``last`` of W: `PaneledMatrix` says what a panel is.
 
     x is [rows, depth], y [rows, columns]. A tile of y is summed in registers in one pass over a panel, which is read

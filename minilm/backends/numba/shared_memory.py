@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
@@ -17,28 +18,28 @@ from .target import TARGET
 _ORDER = "seq_cst"  # sequentially consistent: what one thread wrote before it, another thread reads after it
 
 
-def load(numbers, i):
+def load(numbers: np.ndarray, i: int) -> int:
     """Return ``numbers[i]``, read atomically."""
-    return numbers[i]
+    return int(numbers[i])
 
 
-def store(numbers, i, value):
+def store(numbers: np.ndarray, i: int, value: int) -> None:
     """Set ``numbers[i]`` atomically; a thread that reads it also reads everything written before it."""
     numbers[i] = value
 
 
-def fetch_add(numbers, i, value):
+def fetch_add(numbers: np.ndarray, i: int, value: int) -> int:
     """Add to ``numbers[i]`` atomically, and return what it was before."""
-    before = numbers[i]
+    before = int(numbers[i])
     numbers[i] += value
     return before
 
 
-def relax():
+def relax() -> None:
     """Hint to the processor that this thread spins."""
 
 
-def pointer(address):
+def pointer(address: int) -> ctypes.c_void_p:
     """Return an address, given as a number, as the pointer that ``numba.carray`` takes."""
     return ctypes.c_void_p(address)
 

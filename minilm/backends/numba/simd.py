@@ -32,43 +32,45 @@ class _TileModel(models.PrimitiveModel):
         super().__init__(manager, kind, ir.ArrayType(_VECTOR, 2 * kind.rows))
 
 
-def zeros(rows):
+def zeros(rows: int) -> np.ndarray:
     """Return a tile of zeros."""
     return np.zeros((rows, WIDTH), np.float32)
 
 
-def filled(rows, bias, at):
+def filled(rows: int, bias: np.ndarray, at: int) -> np.ndarray:
     """Return a tile whose every row is ``bias[at : at + WIDTH]``."""
     return np.tile(bias[at : at + WIDTH], (rows, 1))
 
 
-def add_products(tile, x, start, stride, w, at):
+def add_products(tile: np.ndarray, x: np.ndarray, start: int, stride: int, w: np.ndarray, at: int) -> np.ndarray:
     """Return ``tile[r, c] + x[start + r * stride] * w[at + c]``, for every r and c."""
     return tile + np.outer(x[start : start + (len(tile) - 1) * stride + 1 : stride], w[at : at + WIDTH])
 
 
-def add(tile, part):
+def add(tile: np.ndarray, part: np.ndarray) -> np.ndarray:
     """Return ``tile + part``."""
-    return tile + part
+    total: np.ndarray = tile + part
+    return total
 
 
-def scaled(tile, x, start):
+def scaled(tile: np.ndarray, x: np.ndarray, start: int) -> np.ndarray:
     """Return ``tile[r, c] * x[start + r]``, for every r and c."""
-    return tile * x[start : start + len(tile), None]
+    product: np.ndarray = tile * x[start : start + len(tile), None]
+    return product
 
 
-def largest(tile, other):
+def largest(tile: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the larger number of each pair; where one is NaN, that of ``other``."""
     return np.where(tile > other, tile, other)
 
 
-def store(y, start, stride, tile):
+def store(y: np.ndarray, start: int, stride: int, tile: np.ndarray) -> None:
     """Set ``y[start + r * stride + c]`` to ``tile[r, c]``, for every r and c."""
     for r, row in enumerate(tile):
         y[start + r * stride : start + r * stride + WIDTH] = row
 
 
-def prefetch(w, at):
+def prefetch(w: np.ndarray, at: int) -> None:
     """Prefetch ``w[at : at + WIDTH]``, which is read soon, into the caches. It may lie beyond the array."""
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ... import functional
+from ...arrays import Array
 from ...operations import Operations
 from ...parameters import Params, is_lookup_table, map_arrays
 from . import kernels, workers
@@ -103,7 +104,7 @@ def _flat(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x).reshape(-1)
 
 
-def _product(task, x, weight, bias):
+def _product(task: int, x: Array, weight: PaneledMatrix, bias: Array | None) -> Array:
     """``x Wᵀ + b``, or its GELU, for a weight with panels, CHUNK rows at a time."""
     out, depth = weight.shape
     x_flat = _flat(x)
@@ -124,7 +125,7 @@ def _product(task, x, weight, bias):
 class NumbaOperations(Operations):
     """The operations in compiled kernels. What is not float32, no kernel takes: the reference computes it."""
 
-    def linear(self, x, weight, bias=None):
+    def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         """One pass over the weight's panels, shared among threads.
 
         Each row is summed in the same order whatever the other rows are, so a text has the same bits in every batch.
@@ -133,7 +134,7 @@ class NumbaOperations(Operations):
             return functional.linear(x, np.asarray(weight), bias)
         return _product(workers.PRODUCT, x, weight, bias)
 
-    def activation(self, x, name):
+    def activation(self, x: Array, name: str) -> Array:
         """GELU in one pass; other activations as in the reference."""
         if name != "gelu" or not _are_float32(x):
             return functional.activation(x, name)
@@ -141,13 +142,13 @@ class NumbaOperations(Operations):
         kernels.gelu(_flat(y))
         return y
 
-    def linear_activation(self, x, weight, bias, activation):
+    def linear_activation(self, x: Array, weight: Array, bias: Array, activation: str) -> Array:
         """GELU while its product is in the cache."""
         if activation == "gelu" and _is_task(x, weight, bias):
             return _product(workers.PRODUCT_GELU, x, weight, bias)
         return super().linear_activation(x, weight, bias, activation)
 
-    def layer_norm(self, x, weight, bias, eps):
+    def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> Array:
         """All of a row while it is in the cache."""
         if not _are_float32(x, weight, bias):
             return functional.layer_norm(x, weight, bias, eps)
@@ -155,7 +156,9 @@ class NumbaOperations(Operations):
         kernels.layer_norm(_rows(y), weight, bias, np.float32(eps))
         return y
 
-    def linear_add_layer_norm(self, x, residual, weight, bias, norm_weight, norm_bias, eps):
+    def linear_add_layer_norm(
+        self, x: Array, residual: Array, weight: Array, bias: Array, norm_weight: Array, norm_bias: Array, eps: float
+    ) -> Array:
         """Residual and LayerNorm in one pass, in place on the product."""
         y = self.linear(x, weight, bias)
         if not _are_float32(y, residual, norm_weight, norm_bias):
@@ -164,8 +167,17 @@ class NumbaOperations(Operations):
         return y
 
     def embeddings(
-        self, input_ids, token_type_ids, position_ids, words, token_types, positions, norm_weight, norm_bias, eps
-    ):
+        self,
+        input_ids: Array,
+        token_type_ids: Array,
+        position_ids: Array,
+        words: Array,
+        token_types: Array,
+        positions: Array,
+        norm_weight: Array,
+        norm_bias: Array,
+        eps: float,
+    ) -> Array:
         """Three rows are summed and normalized at once."""
         workers.wake()  # this is the first operation of a pass
         y = np.empty((*input_ids.shape, words.shape[1]), words.dtype)
@@ -173,7 +185,15 @@ class NumbaOperations(Operations):
         kernels.embed_layer_norm(_rows(y), *ids, words, token_types, positions, norm_weight, norm_bias, np.float32(eps))
         return y
 
-    def attention(self, query, key, value, num_heads, extended_attention_mask=None, need_probabilities=True):
+    def attention(
+        self,
+        query: Array,
+        key: Array,
+        value: Array,
+        num_heads: int,
+        extended_attention_mask: Array | None = None,
+        need_probabilities: bool = True,
+    ) -> tuple[Array, Array | None]:
         """Scores stay in the cache where nobody needs the probabilities.
 
         Otherwise heads are strided views, BLAS makes the products, and scale, mask and softmax are one pass.
@@ -189,7 +209,7 @@ class NumbaOperations(Operations):
             workers.run(workers.ATTENTION, batch * num_heads, y, q, k, v, batch * tokens, hidden, tokens)
             return context, None
 
-        def heads(x):  # [batch, tokens, hidden] → [batch, heads, tokens, head_dim]
+        def heads(x: Array) -> Array:  # [batch, tokens, hidden] → [batch, heads, tokens, head_dim]
             return x.reshape(batch, tokens, num_heads, head_dim).transpose(0, 2, 1, 3)
 
         probabilities = heads(query) @ heads(key).transpose(0, 1, 3, 2)  # [batch, heads, queries, keys]
@@ -198,7 +218,7 @@ class NumbaOperations(Operations):
         np.matmul(probabilities, heads(value), out=heads(context))
         return context, probabilities if need_probabilities else None
 
-    def pooling(self, hidden_states, attention_mask, mode):
+    def pooling(self, hidden_states: Array, attention_mask: Array, mode: str) -> Array:
         """The mean in one pass; other modes as in the reference."""
         if mode != "mean" or not _are_float32(hidden_states):
             return functional.pooling(hidden_states, attention_mask, mode)
@@ -207,7 +227,7 @@ class NumbaOperations(Operations):
         kernels.mean_pooling(y, np.ascontiguousarray(hidden_states), np.ascontiguousarray(attention_mask, y.dtype))
         return y
 
-    def normalize(self, x):
+    def normalize(self, x: Array) -> Array:
         """Both passes over a row while it is in the cache."""
         if not _are_float32(x):
             return functional.normalize(x)

@@ -42,12 +42,13 @@ _NOTHING = np.empty(0, f32)
 
 
 @inlined
-def _array(address, size):
-    return carray(pointer(address), (size,), f32)
+def _array(address: int, size: np.ndarray) -> np.ndarray:
+    array: np.ndarray = carray(pointer(address), (size,), f32)
+    return array
 
 
 @part
-def _do(board, piece):
+def _do(board: np.ndarray, piece: int) -> None:
     """Do a piece of the task on the board, see `run`: its share of the units."""
     first = board[UNITS] * piece // board[PIECES]
     last = board[UNITS] * (piece + 1) // board[PIECES]
@@ -64,7 +65,20 @@ def _do(board, piece):
 
 
 @kernel
-def work(board, spins, pieces, task, units, y, a, b, c, rows, size_in, size_out):
+def work(
+    board: np.ndarray,
+    spins: int,
+    pieces: int,
+    task: int,
+    units: int,
+    y: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    c: np.ndarray,
+    rows: int,
+    size_in: int,
+    size_out: int,
+) -> None:
     """Post a task if it has pieces, take part in all that is posted, and return when one's own task is done.
 
     A thread takes part until it found no piece left ``spins`` times in a row.
