@@ -12,7 +12,7 @@ from .functional import ACTIVATIONS
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
-# A corrupted number must not make a billion names of parameters. Every other size is only compared with what is there.
+# Bounds against corrupted numbers: these two decide how many names are made. Other sizes are only compared with shapes.
 _MAX_LAYERS = 1_000
 _MAX_LABELS = 1_000_000
 

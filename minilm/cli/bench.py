@@ -29,8 +29,8 @@ from .results import chart, check_folder, replacing
               help="Measure these alone: start, throughput, latency, threads, growth. Default: all but growth, "
               "which embeds up to 100,000 texts.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="Few texts, three rounds: a first look.")
-@click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="How often everybody takes a turn.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="For everybody. Default: all cores.")
+@click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="How many turns every peer takes.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="For all peers. Default: all cores.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Keep all numbers there.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE", help="Draw them there.")
 @click.option(

@@ -1,4 +1,4 @@
-"""Results out: vectors as JSON lines, .npy or .npz, on standard output or under a name that never holds half a file."""
+"""Writing results: vectors as JSON lines, .npy or .npz, to standard output or to a file that appears whole."""
 
 from __future__ import annotations
 
@@ -124,9 +124,9 @@ def check_folder(file: Path | None) -> None:
 
 
 def chart(name: str, file: Path | None) -> Callable[[Any], None]:
-    """Return what draws results into ``file`` with the function of that name in `minilm.plots`; nothing for no file.
+    """Return a function that draws results into ``file`` with the function of that name in `minilm.plots`.
 
-    What is missing for it is missed here and now, before the work.
+    It does nothing if ``file`` is None. A missing folder, package or file format is an error here, before the work.
     """
     if file is None:
         return lambda results: None

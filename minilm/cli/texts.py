@@ -1,4 +1,4 @@
-"""Texts in: from arguments, files and standard input, line by line or paragraph by paragraph."""
+"""Reading texts: from arguments, files and standard input, line by line or paragraph by paragraph."""
 
 from __future__ import annotations
 

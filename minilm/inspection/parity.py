@@ -1,4 +1,4 @@
-"""Sublayer by sublayer: our numbers, PyTorch's, and those of anybody's port, against the same network in float64.
+"""Parity, sublayer by sublayer: this package, PyTorch and any port, against the same network in float64.
 
 Two float32 implementations never agree to the last digit, and neither is exact. So both are compared with an arbiter:
 the reference operations on float64 copies of the same parameters. This shows how large float32 rounding is in each

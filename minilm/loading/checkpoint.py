@@ -1,8 +1,8 @@
 """From a checkpoint's files to a config and a tree of parameters. Loading is an audit of every key and every shape.
 
-Files name the same parameters in a few ways, all settled here: with or without a prefix before the encoder
-(``bert.``), ``gamma`` and ``beta`` for a LayerNorm's ``weight`` and ``bias``. Beside them may lie weights of heads that
-nobody asked for, and buffers that older versions of transformers saved.
+Files name the same parameters in several ways: with or without a prefix before the encoder (``bert.``), and with
+``gamma`` and ``beta`` for a LayerNorm's ``weight`` and ``bias``. All names are brought to one form here. A file may
+hold more: weights of heads that the model does not have, and buffers that older versions of transformers saved.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .tensors import DTYPES, CheckpointError, Tensor, map_file, view
 
 logger: logging.Logger = logging.getLogger("minilm")
 
-# What is read if nobody asks for another file: the first that the model has.
+# The files that are looked for, in this order, if no other is named.
 WEIGHTS_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",

@@ -222,9 +222,9 @@ def sha256(path: Path) -> str:
 
 
 class _Snapshot:
-    """One commit of a model in the Hub's cache, completed from the Hub when something is asked for that is not there.
+    """One commit of a model in the Hub's cache. A file that is not in the cache is downloaded when it is asked for.
 
-    ``commit`` is settled by the first look: a branch that moves on meanwhile cannot mix two versions of a model.
+    ``commit`` is looked up once, at the start, so that a branch that moves on cannot mix two versions of a model.
     """
 
     def __init__(
@@ -244,7 +244,7 @@ class _Snapshot:
         self.cache_dir = Path(cache_dir if cache_dir is not None else constants.HF_HUB_CACHE)
         self.repo_dir = self.cache_dir / f"models--{name.replace('/', '--')}"
         self.commit = self._known_commit()
-        self.reachable: bool | None = None  # nobody has tried
+        self.reachable: bool | None = None  # None: not tried yet
         self.why_not = ""
         if local_files_only or constants.HF_HUB_OFFLINE:
             self.reachable = False
@@ -288,7 +288,7 @@ class _Snapshot:
     def download(self, filename: str) -> Path | None:
         """Fetch a file into the cache; None if the model has none of that name, or the Hub is out of reach."""
         if self.reachable is None:
-            self._knock(filename)
+            self._check_reachable(filename)
         if not self.reachable:
             return None
         from huggingface_hub import errors, hf_hub_download
@@ -315,15 +315,15 @@ class _Snapshot:
         self.commit = path.parts[path.parts.index(self.repo_dir.name) + 2]  # models--OWNER--NAME/snapshots/COMMIT/…
         return path
 
-    def _knock(self, filename: str) -> None:
-        """Ask once whether the Hub is there at all: the client would retry for 23 s on a machine without a network."""
+    def _check_reachable(self, filename: str) -> None:
+        """Ask the Hub once, without a retry: its client would retry for 23 s on a machine without a network."""
         from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
         try:
             get_hf_file_metadata(hf_hub_url(self.name, filename, revision=self.commit), token=self.token)
         except (errors.HfHubHTTPError, errors.FileMetadataError):
-            pass  # somebody answered; what it means is the download's business
-        except Exception as error:  # the HTTP library's own classes, and that library changes with the client
+            pass  # the Hub has answered; the download tells what the answer means
+        except Exception as error:  # errors of the HTTP library, which differs between versions of the client
             self.reachable, self.why_not = False, f"it is out of reach ({error})"
             return
         self.reachable = True

@@ -1,9 +1,9 @@
 """What ``torch.save`` wrote (``pytorch_model.bin``), read without PyTorch and without running what is in it.
 
-A pickle is a program for a small stack machine, and Python's own machine imports and calls whatever the program names.
-The one below has only the opcodes that a table of tensors needs, and calls nothing: where the program asks for a tensor
-to be rebuilt, it notes down which part of which storage that is. Anything else is refused by name. Then the notes are
-checked against the file, and every tensor becomes a view of it: nothing is allocated on the word of the pickle.
+A pickle is a program for a small stack machine. Python's own machine imports and calls whatever the program names. The
+machine below has only the opcodes that a table of tensors needs, and calls nothing. Where the program asks to rebuild a
+tensor, the machine notes which part of which storage the tensor is. It refuses everything else by name. Then the notes
+are checked against the file, and every tensor becomes a view of it. No memory is allocated from a number in the pickle.
 
 `torch.save` has two formats. Since 1.6 a file is a zip archive, stored and not compressed: ``*/data.pkl`` and one
 ``*/data/KEY`` a storage. Before, it was five pickles (magic number, protocol, system, tensors, keys of the storages),
@@ -28,7 +28,7 @@ import numpy as np
 from .tensors import DTYPES, CheckpointError, Tensor, map_file, view
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_MAX_PICKLE = 1 << 18  # bytes, worked off in half a second at worst; a BERT of 24 layers needs 79 KB
+_MAX_PICKLE = 1 << 18  # bytes, which take at most half a second; a BERT of 24 layers has 79 KB
 _MAX_DIRECTORY = 1 << 20  # bytes; that of a zip archive takes about 100 for each storage
 
 _STORAGES = {
@@ -50,8 +50,8 @@ _LITERALS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()
 _NUMBERS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
 _NUMBERS_AND_STRINGS = _NUMBERS | {"BINUNICODE", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING"}
 
-# What this module, zipfile and pickletools raise for a file that is not what it says: even a DeprecationWarning, where
-# warnings are errors, for the escapes in a string.
+# What this module, zipfile and pickletools raise for a malformed file; a DeprecationWarning (for escapes in a string)
+# where warnings are errors.
 _MALFORMED = (
     ValueError,
     LookupError,
@@ -116,8 +116,8 @@ class _View:
     stride: Any
 
 
-class _Sips(io.FileIO):
-    """A file of which nobody gets much at a time: zipfile would read a directory of any size."""
+class _LimitedReads(io.FileIO):
+    """A file whose reads are limited to _MAX_DIRECTORY bytes: zipfile would read a directory of any size at once."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(size if size is not None and 0 <= size <= _MAX_DIRECTORY else _MAX_DIRECTORY) or b""
@@ -125,7 +125,7 @@ class _Sips(io.FileIO):
 
 def _read_zip(path: Path, data: np.ndarray) -> tuple[dict[str, _View], dict[str, tuple[int, int]]]:
     """Return the notes, and where each storage starts and ends in the file."""
-    with _Sips(path) as file, zipfile.ZipFile(file) as archive:
+    with _LimitedReads(path) as file, zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
     spans: dict[str, tuple[int, int]] = {}
     for entry in entries:

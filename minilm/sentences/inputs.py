@@ -1,4 +1,4 @@
-"""The edge of the task classes: check texts, choose prompts, count what is cut, show progress, gather results."""
+"""Inputs and outputs of the classes that take texts: checks, prompts, truncation, progress, results in order."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def also_named(**old_names: str) -> Callable[[Callable[..., T]], Callable[..., T
 
 
 class Truncation:
-    """What becomes of texts that are too long: counted here, and said once for all of a call.
+    """Counts what truncation cuts, and reports it once for all texts of a call.
 
     Parameters
     ----------

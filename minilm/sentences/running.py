@@ -1,8 +1,7 @@
-"""Texts in, results out: tokenized once, sorted by length, packed without padding, computed side by side.
+"""The run over packs: texts are tokenized once, sorted by length, packed without padding, and computed in parallel.
 
-A *pack* is a few texts laid end to end, `[total_tokens]` ids, up to a budget of tokens. So memory follows the budget
-and not the longest text, and no multiply is spent on padding. Packs are independent of each other: one Python thread
-per core works on packs of its own, every product held to one thread, which beats threads inside small products.
+Packs (`minilm.packing`) are independent of each other. So each core computes packs of its own in a Python thread, with
+every product held to one thread. This is quicker than several threads inside one small product.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ import numpy as np
 from ..backends.threads import limit_threads
 from ..packing import Pack, Tokens, split_into_packs
 
-WINDOW_TEXTS = 8192  # texts that are tokenized and sorted together: enough for packs of nearly equal lengths
-PACK_TOKENS = 384  # the budget of one pack: enough to hide what Python does, little enough for a core's caches
+WINDOW_TEXTS = 8192  # texts that are tokenized and sorted together: enough to fill packs with nearly equal lengths
+PACK_TOKENS = 384  # the budget of a pack: large against the cost of Python around it, small enough for a core's caches
 
 
 def compute_in_memory(compute: Callable[[Pack], Sequence[Any]], pack: Pack) -> Sequence[Any]:
@@ -33,7 +32,7 @@ def compute_in_memory(compute: Callable[[Pack], Sequence[Any]], pack: Pack) -> S
     try:
         return compute(pack)
     except MemoryError:
-        pass  # the traceback, and with it what it keeps alive, is gone when the quarters are tried
+        pass  # leave the block first: the traceback keeps the large arrays alive
     texts = pack.texts()
     results: list[Any] = [None] * len(texts)
     try:
@@ -65,7 +64,7 @@ def _side_by_side(
                     pack = next(packs)
                 except StopIteration:
                     break
-                except Exception as error:  # a bad input: what was laid before it is still computed and handed over
+                except Exception as error:  # a bad input: the packs before it are still computed and yielded
                     failure = error
                     break
                 if pack is not None:
@@ -76,7 +75,7 @@ def _side_by_side(
             while pending:
                 rows, future = pending.popleft()
                 yield rows, future.result()
-        finally:  # after Ctrl-C, an error, or a consumer that stopped: no further pack is started
+        finally:  # after Ctrl-C, an error, or a caller that stopped: start no further pack
             for _, future in pending:
                 future.cancel()
     if failure is not None:
@@ -95,8 +94,8 @@ def in_packs(
 ) -> Iterator[tuple[np.ndarray, Sequence[Any]]]:
     """Run ``compute`` over all inputs, a pack at a time; yield ``(rows, results)`` with one result per row.
 
-    Every input comes back exactly once, under its index; packs come in the order in which they were laid. At any moment
-    two windows of inputs are held at most, one computing and one being tokenized, so an endless iterator is welcome.
+    Every input comes back exactly once, under its index. All packs of a window come before those of the next window. At
+    most two windows of inputs are in memory, one computing and one being tokenized; the iterator may be endless.
 
     Parameters
     ----------
@@ -131,13 +130,13 @@ def in_packs(
             texts = following.result()
 
     first = next_window()
-    if len(first) < window:  # everything is here already: share it out evenly, and start no thread for a single pack
+    if len(first) < window:  # these are all: share them out evenly, and start no thread for a single pack
         total = sum(len(text.input_ids) for text in first)
         share = min(max_tokens, -(-total // threads)) if len(first) > 1 else max_tokens
         small = list(split_into_packs(first, 0, share, max_texts))
         if threads == 1 or len(small) <= 1:
             for pack in small:
-                with limit_threads(threads):  # not across the yield: what the consumer does is not ours to limit
+                with limit_threads(threads):  # not across the yield: the caller's own code is not limited
                     results = compute_in_memory(compute, pack)
                 yield pack.rows, results
             return

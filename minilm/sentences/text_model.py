@@ -147,7 +147,7 @@ class TextModel:
         show_progress_bar: bool | None,
         window: int = WINDOW_TEXTS,
     ) -> tuple[Iterator[tuple[np.ndarray, Sequence[Any]]], Truncation]:
-        """Set up the run: an iterator over ``(rows, results)``, and the count of what is cut, complete at its end."""
+        """Return an iterator over ``(rows, results)``, and the count of truncated texts, complete at its end."""
         truncation = Truncation(self.truncation, self.max_seq_length)
 
         def tokenize_and_count(batch: list[Any]) -> list[Tokens]:

@@ -1,4 +1,4 @@
-"""Around the word pieces of one text, or of a pair: the special tokens, and what truncation leaves between them."""
+"""The special tokens around one text or a pair of texts, and how truncation shares the room between the two."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Template:
 
     @classmethod
     def of(cls, rust: tokenizers.Tokenizer, pair: bool) -> Template:
-        """Ask the tokenizer's own post-processor, by a look at what it makes of a probe."""
+        """Learn the template from what the tokenizer's own post-processor makes of the text "a"."""
         encoding = rust.encode("a", "a" if pair else None, add_special_tokens=True)
         if set(encoding.sequence_ids) - {None} != ({0, 1} if pair else {0}):
             raise ValueError("the tokenizer finds nothing in the text 'a', or loses a text of a pair")

@@ -40,7 +40,7 @@ def test_the_readmes_examples_give_what_it_shows(model_dir: Path, capsys: pytest
     for code in examples:
         exec(code, {})
     printed = numbers(capsys.readouterr().out)
-    assert len(examples) == 2
+    assert len(examples) == 3
     assert len(shown) == 12
     assert printed[:9] == pytest.approx([1, 0.8255, -0.042, 0.8255, 1, -0.0029, -0.042, -0.0029, 1], abs=1e-4)
     assert printed[9:] == pytest.approx(shown, abs=1e-6)

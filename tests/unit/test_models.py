@@ -86,6 +86,16 @@ def test_outputs_by_name_key_and_place(model: models.BertModel) -> None:
     assert len(only.attentions) == 2
 
 
+def test_mean_pooling_takes_the_output_or_its_first_field(model: models.BertModel) -> None:
+    inputs = batch()
+    output, mask = model(**inputs), inputs["attention_mask"]
+    pooled = minilm.mean_pooling(output, mask)  # as on the model card
+    np.testing.assert_array_equal(pooled, minilm.mean_pooling(output[0], mask))
+    np.testing.assert_array_equal(pooled, minilm.mean_pooling(output.to_tuple(), mask))
+    kept = output.last_hidden_state[0][np.asarray(mask[0]) == 1]
+    np.testing.assert_allclose(pooled[0], kept.mean(axis=0), atol=1e-6)
+
+
 def test_what_is_left_out_has_its_default(model: models.BertModel) -> None:
     ids = batch()["input_ids"]
     ones, zeros, positions = np.ones_like(ids), np.zeros_like(ids), np.arange(7)[None]

@@ -26,7 +26,7 @@ class Target(NamedTuple):
     rows
         How many rows a tile has: its ``2 * rows`` accumulators hide the latency of multiply-add, and fit into the
         registers together with their factors. Measured on x86-64 with 16 and 32 registers; on ARM's 32 registers more
-        rows may be quicker, which nobody has measured.
+        rows may be quicker; this has not been measured.
     fused
         Whether there is a multiply-add instruction. Without one, the two roundings of a product and a sum remain.
     """

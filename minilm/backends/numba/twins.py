@@ -194,7 +194,7 @@ class NumbaOperations(Operations):
         extended_attention_mask: Array | None = None,
         need_probabilities: bool = True,
     ) -> tuple[Array, Array | None]:
-        """Scores stay in the cache where nobody needs the probabilities.
+        """Without ``need_probabilities``, scores stay in the cache.
 
         Otherwise heads are strided views, BLAS makes the products, and scale, mask and softmax are one pass.
         """
