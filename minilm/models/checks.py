@@ -44,13 +44,16 @@ def check_padded(
         wrong = mask[(mask != 0) & (mask != 1)][0]
         raise ValueError(f"attention_mask must be 1 where a token counts and 0 where not, but it has {wrong}")
     if positions.shape == (1, shape[1]):  # one row of positions for all texts, as transformers takes it
-        positions = np.ascontiguousarray(np.broadcast_to(positions, shape))
-    check_ids(input_ids, types, positions, config)
-    return input_ids, mask, types, positions
+        positions = np.broadcast_to(positions, shape)
+    input_ids, types, positions = check_ids(input_ids, types, positions, config)
+    return input_ids, np.require(mask, mask.dtype.newbyteorder("="), ["C", "A"]), types, positions
 
 
-def check_ids(input_ids: np.ndarray, token_type_ids: np.ndarray, position_ids: np.ndarray, config: BertConfig) -> None:
-    """Raise unless every id has a row in its table: a compiled kernel does not look."""
+def check_ids(
+    input_ids: np.ndarray, token_type_ids: np.ndarray, position_ids: np.ndarray, config: BertConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Check that every id has a row in its table, and return the ids as int64: compiled kernels check neither."""
+    checked = []
     for name, ids, limit in (
         ("input_ids", input_ids, config.vocab_size),
         ("token_type_ids", token_type_ids, config.type_vocab_size),
@@ -62,3 +65,5 @@ def check_ids(input_ids: np.ndarray, token_type_ids: np.ndarray, position_ids: n
             raise ValueError(f"{name} has the shape {ids.shape}, but input_ids has {input_ids.shape}")
         if ids.size and not 0 <= (wrong := int(ids.min()) if ids.min() < 0 else int(ids.max())) < limit:
             raise ValueError(f"{name} has {wrong}, but its table has the rows 0 to {limit - 1}")
+        checked.append(np.require(ids, np.int64, ["C", "A"]))
+    return checked[0], checked[1], checked[2]

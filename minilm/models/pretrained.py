@@ -168,8 +168,13 @@ class PreTrainedModel:
         Returns the hidden states, all of them or the last alone, and the attention probabilities, all of them or none:
         arrays of the backend.
         """
-        inputs = (input_ids, attention_mask, token_type_ids, position_ids)
-        on_host = [x if x is None else _to_host(x, self.backend) for x in inputs]
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
+        }
+        on_host = [x if x is None else _to_host(name, x, self.backend) for name, x in inputs.items()]
         ids, mask, types, positions = map(self.backend.from_numpy, check_padded(self.config, *on_host))
         params, config, ops = self.encoder_params, self.config, self.backend.operations
         attention = bert.padded_attention(mask, config.num_attention_heads, ops)
@@ -183,8 +188,8 @@ class PreTrainedModel:
 
     def run_packed(self, pack: Pack) -> Array:
         """Check a pack and run the encoder on it: the last hidden states [total_tokens, hidden], on the backend."""
-        check_ids(pack.input_ids, pack.token_type_ids, pack.position_ids, self.config)
-        ids, types, positions = map(self.backend.from_numpy, (pack.input_ids, pack.token_type_ids, pack.position_ids))
+        checked = check_ids(pack.input_ids, pack.token_type_ids, pack.position_ids, self.config)
+        ids, types, positions = map(self.backend.from_numpy, checked)
         params, config, ops = self.encoder_params, self.config, self.backend.operations
         attention = bert.packed_attention(pack.runs, config.num_attention_heads, ops)
         states = bert.bert(params, ids, types, positions, attention, config, ops)
@@ -206,8 +211,11 @@ def _is_on_host(x: Any) -> bool:
     return isinstance(x, (np.ndarray, list, tuple))
 
 
-def _to_host(x: Any, backend: Backend) -> np.ndarray:
-    return np.asarray(x) if _is_on_host(x) else backend.to_numpy(x)
+def _to_host(name: str, x: Any, backend: Backend) -> np.ndarray:
+    try:
+        return np.asarray(x) if _is_on_host(x) else backend.to_numpy(x)
+    except ValueError as error:
+        raise ValueError(f"{name} must be [batch, tokens], with equally many tokens in each row: {error}") from None
 
 
 def _load_again(

@@ -67,7 +67,8 @@ class _Files:
         self.folder, self.name = Path(folder), name
 
     def _path(self, key: tuple[Any, ...]) -> Path:
-        return self.folder / f"{self.name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.nbc"
+        key_digest = hashlib.sha256(repr(key).encode()).hexdigest()[:32]
+        return self.folder / f"{self.name}-{_sources().hex()[:16]}-{key_digest}.nbc"
 
     def load(self, key: tuple[Any, ...]) -> Any:
         path = self._path(key)
@@ -93,6 +94,9 @@ class _Files:
             self.folder.mkdir(parents=True, exist_ok=True)
             part.write_bytes(hashlib.sha256(content).digest() + content)
             os.replace(part, path)
+            for other in self.folder.glob(f"{self.name}-*.nbc"):  # of other sources, which are gone
+                if other.name.split("-")[1] != path.name.split("-")[1]:
+                    other.unlink(missing_ok=True)
         except OSError as error:
             part.unlink(missing_ok=True)
             _say_once(

@@ -89,19 +89,30 @@ def _rows(x: np.ndarray) -> np.ndarray:
     return x.reshape(-1, x.shape[-1])
 
 
+# Compiled code reads bytes as native float32, and does not check bounds. So a kernel gets only what the functions below
+# let pass. The reference computes everything else, or raises.
+
+
 def _are_float32(*arrays: np.ndarray) -> bool:
-    """Whether a kernel can take the arrays: it reads their bytes as float32, whatever they are."""
+    """Whether all arrays are float32 in the machine's byte order."""
     return all(array.dtype == _FLOAT32 for array in arrays)
 
 
+def _are_rows(x: np.ndarray, *vectors: np.ndarray) -> bool:
+    """Whether x is [..., n] and the vectors are [n], all float32."""
+    return x.ndim > 0 and all(vector.shape == x.shape[-1:] for vector in vectors) and _are_float32(x, *vectors)
+
+
 def _is_task(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool:
-    """Whether the product can be a task for `workers`: the weight has panels, and all arrays are float32."""
-    return getattr(weight, "panels", None) is not None and _are_float32(x, weight if bias is None else bias)
+    """Whether the product can be a task for `workers`: the weight has panels, and x [..., in] and bias [out] fit."""
+    if getattr(weight, "panels", None) is None or x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+        return False
+    return _are_float32(x) if bias is None else bias.shape == weight.shape[:1] and _are_float32(x, bias)
 
 
 def _flat(x: np.ndarray) -> np.ndarray:
-    """View an array as [numbers], which is what tasks take."""
-    return np.ascontiguousarray(x).reshape(-1)
+    """Return all numbers of x in order as [numbers], contiguous and aligned: a view if x is so already."""
+    return np.require(x, requirements=["C", "A"]).reshape(-1)
 
 
 def _product(task: int, x: Array, weight: PaneledMatrix, bias: Array | None) -> Array:
@@ -113,7 +124,7 @@ def _product(task: int, x: Array, weight: PaneledMatrix, bias: Array | None) -> 
     if kept < rows:
         x_flat = np.concatenate([x_flat, np.zeros((rows - kept) * depth, x.dtype)])
     y = np.empty(rows * out, x.dtype)
-    bias = np.zeros(out, x.dtype) if bias is None else bias
+    bias = np.zeros(out, x.dtype) if bias is None else _flat(bias)
     chunks = -(-rows // CHUNK)  # of nearly equal sizes
     for i in range(chunks):
         start, end = rows * i // chunks, rows * (i + 1) // chunks
@@ -136,9 +147,9 @@ class NumbaOperations(Operations):
 
     def activation(self, x: Array, name: str) -> Array:
         """GELU in one pass; other activations as in the reference."""
-        if name != "gelu" or not _are_float32(x):
+        if name != "gelu" or not _are_rows(x):
             return functional.activation(x, name)
-        y = np.array(x, order="C")
+        y = np.array(x, order="C", subok=False)
         kernels.gelu(_flat(y))
         return y
 
@@ -150,9 +161,9 @@ class NumbaOperations(Operations):
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> Array:
         """All of a row while it is in the cache."""
-        if not _are_float32(x, weight, bias):
+        if not _are_rows(x, weight, bias):
             return functional.layer_norm(x, weight, bias, eps)
-        y = np.array(x, order="C")
+        y = np.array(x, order="C", subok=False)
         kernels.layer_norm(_rows(y), weight, bias, np.float32(eps))
         return y
 
@@ -161,7 +172,7 @@ class NumbaOperations(Operations):
     ) -> Array:
         """Residual and LayerNorm in one pass, in place on the product."""
         y = self.linear(x, weight, bias)
-        if not _are_float32(y, residual, norm_weight, norm_bias):
+        if not _are_rows(y, norm_weight, norm_bias) or not _are_float32(residual) or residual.shape != y.shape:
             return functional.layer_norm(y + residual, norm_weight, norm_bias, eps)
         kernels.add_layer_norm(_rows(y), _rows(residual), norm_weight, norm_bias, np.float32(eps))
         return y
@@ -180,9 +191,18 @@ class NumbaOperations(Operations):
     ) -> Array:
         """Three rows are summed and normalized at once."""
         workers.wake()  # this is the first operation of a pass
-        y = np.empty((*input_ids.shape, words.shape[1]), words.dtype)
-        ids = (np.broadcast_to(i, input_ids.shape).reshape(-1) for i in (input_ids, token_type_ids, position_ids))
-        kernels.embed_layer_norm(_rows(y), *ids, words, token_types, positions, norm_weight, norm_bias, np.float32(eps))
+        given, tables = (input_ids, token_type_ids, position_ids), (words, token_types, positions)
+        fits = all(ids.shape == input_ids.shape and ids.dtype.kind in "iu" for ids in given)
+        if not fits or any(table.shape[1:] != norm_weight.shape for table in tables) or not _are_float32(*tables):
+            return super().embeddings(*given, *tables, norm_weight, norm_bias, eps)
+        if not _are_rows(words, norm_weight, norm_bias):
+            return super().embeddings(*given, *tables, norm_weight, norm_bias, eps)
+        ids = [np.require(ids, np.intp, ["C", "A"]).reshape(-1) for ids in given]
+        for each, table in zip(ids, tables, strict=True):
+            if each.size and not 0 <= each.min() <= each.max() < len(table):
+                raise IndexError(f"ids from {each.min()} to {each.max()} look beyond a table of {len(table)} rows")
+        y = np.empty((*input_ids.shape, words.shape[1]), _FLOAT32)
+        kernels.embed_layer_norm(_rows(y), *ids, *tables, norm_weight, norm_bias, np.float32(eps))
         return y
 
     def attention(
@@ -198,13 +218,17 @@ class NumbaOperations(Operations):
 
         Otherwise heads are strided views, BLAS makes the products, and scale, mask and softmax are one pass.
         """
-        if not _are_float32(query, key, value):
-            return functional.attention(query, key, value, num_heads, extended_attention_mask, need_probabilities)
+        fits = query.ndim == 3 and query.shape == key.shape == value.shape and query.shape[2] % num_heads == 0
+        mask = extended_attention_mask
+        if mask is not None:
+            fits = fits and mask.shape == (query.shape[0], 1, 1, query.shape[1]) and _are_float32(mask)
+        if not fits or not _are_float32(query, key, value):
+            return functional.attention(query, key, value, num_heads, mask, need_probabilities)
         batch, tokens, hidden = query.shape
         head_dim = hidden // num_heads
         context = np.empty((batch, tokens, hidden), query.dtype)
         fills_tiles = tokens >= ROWS and head_dim % WIDTH == 0 and TARGET.beats_blas
-        if fills_tiles and extended_attention_mask is None and not need_probabilities:
+        if fills_tiles and mask is None and not need_probabilities:
             y, q, k, v = (_flat(x) for x in (context, query, key, value))
             workers.run(workers.ATTENTION, batch * num_heads, y, q, k, v, batch * tokens, hidden, tokens)
             return context, None
@@ -213,24 +237,26 @@ class NumbaOperations(Operations):
             return x.reshape(batch, tokens, num_heads, head_dim).transpose(0, 2, 1, 3)
 
         probabilities = heads(query) @ heads(key).transpose(0, 1, 3, 2)  # [batch, heads, queries, keys]
-        mask = _NO_MASK if extended_attention_mask is None else extended_attention_mask.reshape(batch, tokens)
-        kernels.scale_mask_softmax(_rows(probabilities), np.float32(1 / math.sqrt(head_dim)), mask, num_heads * tokens)
+        added = _NO_MASK if mask is None else mask.reshape(batch, tokens)
+        kernels.scale_mask_softmax(_rows(probabilities), np.float32(1 / math.sqrt(head_dim)), added, num_heads * tokens)
         np.matmul(probabilities, heads(value), out=heads(context))
         return context, probabilities if need_probabilities else None
 
     def pooling(self, hidden_states: Array, attention_mask: Array, mode: str) -> Array:
         """The mean in one pass; other modes as in the reference."""
-        if mode != "mean" or not _are_float32(hidden_states):
+        fits = hidden_states.ndim == 3 and attention_mask.shape == hidden_states.shape[:2]
+        if mode != "mean" or not fits or not _are_float32(hidden_states):
             return functional.pooling(hidden_states, attention_mask, mode)
         batch, _, hidden = hidden_states.shape
-        y = np.empty((batch, hidden), hidden_states.dtype)
-        kernels.mean_pooling(y, np.ascontiguousarray(hidden_states), np.ascontiguousarray(attention_mask, y.dtype))
+        y = np.empty((batch, hidden), _FLOAT32)
+        mask = np.require(attention_mask, _FLOAT32, ["C", "A"])
+        kernels.mean_pooling(y, np.require(hidden_states, requirements=["C", "A"]), mask)
         return y
 
     def normalize(self, x: Array) -> Array:
         """Both passes over a row while it is in the cache."""
-        if not _are_float32(x):
+        if not _are_rows(x):
             return functional.normalize(x)
-        y = np.array(x, order="C")
+        y = np.array(x, order="C", subok=False)
         kernels.normalize(_rows(y))
         return y
