@@ -37,8 +37,8 @@ def lay_out(files: ModelFiles, folder: Path) -> None:
 def _link(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.symlink(source.resolve(), target)
-    except OSError:  # Windows grants links to few
+        os.link(source.resolve(), target)
+    except OSError:  # on another disk
         shutil.copyfile(source, target)
 
 
@@ -50,7 +50,7 @@ def write_onnx(files: ModelFiles, folder: Path) -> None:
     from .onnx_graph import fused_bert
 
     config = read_config(files)
-    model = BertModel.from_pretrained(folder / "files", backend="numpy")
+    model = BertModel.from_files(files, "numpy")
     onnx.save(fused_bert(model.params, config), str(folder / "bert.onnx"))
 
 

@@ -179,7 +179,20 @@ def _is_inside(filename: str) -> bool:
 
 def _in_folder(folder: Path, filename: str) -> Path | None:
     path = folder / filename
-    return path if path.is_file() else None
+    return _not_outside(path, folder) if path.is_file() else None
+
+
+def _not_outside(path: Path, folder: Path) -> Path:
+    """Return ``path``; raise a `ValueError` if it is, or goes through, a link to somewhere outside of the folder.
+
+    In the Hub's cache, the files of a snapshot are links to ``models--OWNER--NAME/blobs``.
+    """
+    real, root = path.resolve(), folder.resolve()
+    if root.parent.name == "snapshots" and (root.parents[1] / "blobs").is_dir():
+        root = root.parents[1]
+    if not real.is_relative_to(root):
+        raise ValueError(f"{path} is a link to {real}, outside of the model's folder {folder}: copy the file there")
+    return path
 
 
 def _weights_package() -> Path | None:
@@ -277,7 +290,8 @@ class _Snapshot:
     def locate(self, filename: str) -> Path | None:
         """Return the path of a file in the cache, fetched if need be; None if the model has none of that name."""
         if self.has(filename):
-            return self.repo_dir / "snapshots" / self.commit / filename
+            snapshot = self.repo_dir / "snapshots" / self.commit
+            return _not_outside(snapshot / filename, snapshot)
         if (self.repo_dir / ".no_exist" / self.commit / filename).is_file():
             return None
         path = self.download(filename)

@@ -10,6 +10,8 @@ from typing import Any
 
 from .hub import ModelFiles
 
+MAX_CONFIG = 1 << 22  # bytes; the largest real ones, with thousands of labels, have some hundred thousand
+
 
 @contextmanager
 def naming(path: Path | None) -> Iterator[None]:
@@ -21,16 +23,32 @@ def naming(path: Path | None) -> Iterator[None]:
         raise ValueError(f"{path}: {kind}{error}") from error
 
 
+def read_text(path: Path, largest: int) -> str:
+    """Read a UTF-8 file of at most ``largest`` bytes.
+
+    Raises
+    ------
+    ValueError
+        If it is larger, or not UTF-8; the message names the file.
+    """
+    size = path.stat().st_size
+    if size > largest:
+        raise ValueError(f"{path} has {size:,} bytes; such files have at most {largest:,}")
+    with naming(path):
+        return path.read_text(encoding="utf-8")
+
+
 def read_json(path: Path, kind: type = dict) -> Any:
     """Read a JSON file that holds an object, or a ``list``.
 
     Raises
     ------
     ValueError
-        If it holds anything else, or is no JSON; the message names the file.
+        If it holds anything else, is no JSON, or is too large to be a config; the message names the file.
     """
+    text = read_text(path, MAX_CONFIG)
     with naming(path):
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(text)
         if not isinstance(value, kind):
             raise ValueError(f"expected {'an object' if kind is dict else 'a list'}, found {value!r:.80}")
         return value

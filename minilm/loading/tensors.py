@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import mmap
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,15 +58,62 @@ class Tensor:
         return cast
 
 
+class MappedFile(mmap.mmap):
+    """A file mapped into memory, read-only.
+
+    Arrays of a loaded model are views of it, and read the file again whenever the system has dropped a page. So the
+    file must stay what it was: `check` raises if it was written to or cut. A file that was deleted, or replaced by
+    another one of its name, stays readable through the map.
+    """
+
+    path: Path
+    _descriptor: int
+    _stamp: tuple[int, int]
+
+    @classmethod
+    def open(cls, path: Path) -> MappedFile:
+        """Map a file that is not empty."""
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            mapped = cls(descriptor, 0, access=mmap.ACCESS_READ)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        mapped.path, mapped._descriptor, mapped._stamp = path, descriptor, _stamp(descriptor)
+        return mapped
+
+    def check(self) -> None:
+        """Raise a `RuntimeError` if the file is no longer what was mapped."""
+        if _stamp(self._descriptor) != self._stamp:
+            raise RuntimeError(f"{self.path} was changed while a model was reading it: load the model again")
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+
+def _stamp(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_size, status.st_mtime_ns
+
+
+def mapped_file(array: Any) -> MappedFile | None:
+    """Return the mapped file that an array is a view of; None for an array of another kind."""
+    owner: Any = array
+    while isinstance(owner, (np.ndarray, memoryview)):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+    return owner if isinstance(owner, MappedFile) else None
+
+
 def map_file(path: Path) -> np.ndarray:
     """Map a whole file into memory: uint8 [size], read-only."""
     with path.open("rb") as file:
         head = file.read(64)
-        if head.startswith(b"version https://git-lfs"):
-            raise CheckpointError(f"{path} is a Git LFS pointer, not the file that it stands for: run 'git lfs pull'")
-        if not head:
-            raise CheckpointError(f"{path} is empty")
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{path} is a Git LFS pointer, not the file that it stands for: run 'git lfs pull'")
+    if not head:
+        raise CheckpointError(f"{path} is empty")
+    return np.frombuffer(MappedFile.open(path), dtype=np.uint8)
 
 
 def view(data: np.ndarray, start: int, kind: str, count: int) -> np.ndarray:

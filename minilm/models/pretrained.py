@@ -19,6 +19,7 @@ from ..backends import Backend, get_backend, on_device
 from ..config import BertConfig
 from ..loading.checkpoint import load_params, read_config
 from ..loading.hub import ModelFiles, find_files
+from ..loading.tensors import MappedFile, mapped_file
 from ..operations import Operations
 from ..packing import Pack
 from ..parameters import Params, Shapes, check_params, flatten
@@ -58,6 +59,8 @@ class PreTrainedModel:
         self.config: BertConfig = config
         self.backend: Backend = backend
         self.params: Params = backend.place(params)
+        files = (mapped_file(array) for _, array in flatten(self.params))
+        self._mapped: set[MappedFile] = {file for file in files if file is not None}
         self._source: tuple[ModelFiles, dict[str, Any]] | None = None  # what `from_files` was called with
 
     @classmethod
@@ -145,6 +148,11 @@ class PreTrainedModel:
             return _load_again, (type(self), files, computing, config_values)
         return type(self), (self.params, self.config, self.backend.name)
 
+    def _check_files(self) -> None:
+        """Raise a `RuntimeError` if a file that parameters are read from was changed."""
+        for file in self._mapped:
+            file.check()
+
     # ---- the encoder, in either layout -------------------------------------------------------------------------------
 
     @property
@@ -176,6 +184,7 @@ class PreTrainedModel:
         }
         on_host = [x if x is None else _to_host(name, x, self.backend) for name, x in inputs.items()]
         ids, mask, types, positions = map(self.backend.from_numpy, check_padded(self.config, *on_host))
+        self._check_files()
         params, config, ops = self.encoder_params, self.config, self.backend.operations
         attention = bert.padded_attention(mask, config.num_attention_heads, ops)
         states: deque[Array] = deque(maxlen=None if output_hidden_states else 1)
@@ -190,6 +199,7 @@ class PreTrainedModel:
         """Check a pack and run the encoder on it: the last hidden states [total_tokens, hidden], on the backend."""
         checked = check_ids(pack.input_ids, pack.token_type_ids, pack.position_ids, self.config)
         ids, types, positions = map(self.backend.from_numpy, checked)
+        self._check_files()
         params, config, ops = self.encoder_params, self.config, self.backend.operations
         attention = bert.packed_attention(pack.runs, config.num_attention_heads, ops)
         states = bert.bert(params, ids, types, positions, attention, config, ops)

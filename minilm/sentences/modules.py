@@ -236,7 +236,7 @@ def _load_dense(files: ModelFiles, backend: Backend) -> Dense:
     if config.get("use_residual") and rows != columns:
         shapes["residual.weight"] = (rows, columns)
     weights = files.get("model.safetensors") or files["pytorch_model.bin"]
-    tensors = {name: tensor.to(np.dtype(backend.dtype)) for name, tensor in read_tensors(weights).items()}
+    tensors = {name: np.array(tensor.to(np.dtype(backend.dtype))) for name, tensor in read_tensors(weights).items()}
     found = {name: array.shape for name, array in tensors.items()}
     if found != shapes:
         raise ValueError(f"{weights} holds {found}, but {path} asks for {shapes}")

@@ -10,7 +10,9 @@ from typing import Any
 import tokenizers
 
 from ..loading.hub import ModelFiles
-from ..loading.json_files import naming, read_json_if_there
+from ..loading.json_files import naming, read_json_if_there, read_text
+
+_MAX_TOKENIZER = 1 << 26  # bytes; that of a multilingual model has 17 million
 
 NO_MAX_LENGTH = int(1e30)  # what Hugging Face's tokenizers say when the checkpoint names no limit
 
@@ -109,7 +111,7 @@ def word_piece(vocab: Mapping[str, int], config: TokenizerConfig | None = None) 
 
 def read_tokenizer(path: Path, config: TokenizerConfig) -> tokenizers.Tokenizer:
     """Read ``tokenizer.json`` or ``vocab.txt``; raise whatever the library raises if it is corrupted."""
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path, _MAX_TOKENIZER)
     if path.name == "vocab.txt":
         pieces = text.removesuffix("\n").split("\n")
         return word_piece({piece: i for i, piece in enumerate(pieces)}, config)

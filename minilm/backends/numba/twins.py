@@ -15,6 +15,7 @@ import numpy as np
 
 from ... import functional
 from ...arrays import Array
+from ...loading.tensors import mapped_file
 from ...operations import Operations
 from ...parameters import Params, is_lookup_table, map_arrays
 from . import kernels, workers
@@ -50,6 +51,7 @@ def place(params: Params) -> Params:
         if not fits or is_lookup_table(name) or not TARGET.beats_blas:
             return array if array.ndim == 2 else np.array(array)  # not read-only: for Numba that would be another type
         weights.append(np.asarray(array).view(PaneledMatrix))
+        weights[-1].flags.writeable = False  # an edit would not reach the panels
         return weights[-1]
 
     placed = map_arrays(params, leaf)
@@ -71,17 +73,13 @@ def place(params: Params) -> Params:
 
 def _release(array: np.ndarray) -> None:
     """Drop the pages of a mapped array from memory (MADV_DONTNEED). The next access reads them from the file again."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if isinstance(owner, memoryview):
-        owner = owner.obj
-    if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):  # an array of its own, or no Unix
+    file = mapped_file(array)
+    if file is None or not hasattr(mmap, "MADV_DONTNEED"):  # memory of its own or of others, or no Unix
         return
-    at = array.ctypes.data - np.frombuffer(owner, np.uint8, 1).ctypes.data
+    at = array.ctypes.data - np.frombuffer(file, np.uint8, 1).ctypes.data
     start, stop = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE, (at + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
     if stop > start:  # whole pages, so that a neighbour keeps its own
-        owner.madvise(mmap.MADV_DONTNEED, start, stop - start)
+        file.madvise(mmap.MADV_DONTNEED, start, stop - start)
 
 
 def _rows(x: np.ndarray) -> np.ndarray:
