@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import sys
@@ -10,9 +9,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
+
+from .streams import closed_streams_replaced, drop_output
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -32,48 +33,41 @@ class App(click.Group):
         """Return the commands' names in the order in which they were added."""
         return list(self.commands)
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line, with standard streams that may be closed."""
+        with closed_streams_replaced():
+            try:
+                try:
+                    return super().main(*args, **kwargs)
+                finally:
+                    sys.stdout.flush()
+            except OSError as error:  # from what click writes by itself: help and version
+                drop_output()
+                if os.environ.get("MINILM_TRACEBACK"):
+                    raise
+                click.echo(f"Error: {describe(error)}", err=True)
+                sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; click turns a `click.ClickException` into its message and exit code."""
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = _say_warning
+                warnings.showwarning = _print_warning
                 result = super().invoke(ctx)
-                if sys.stdout is not None:
-                    sys.stdout.flush()
+                sys.stdout.flush()
                 return result
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
-        except BrokenPipeError:  # the reader has seen enough
-            _drop_stdout()
+        except BrokenPipeError:  # the reader wants no more, as `head` after its lines
+            drop_output()
             sys.exit(BROKEN_PIPE)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except EXPECTED_ERRORS as error:
-            _drop_stdout()
+            drop_output()
             if os.environ.get("MINILM_TRACEBACK"):
                 raise
             raise click.ClickException(describe(error)) from error
-
-
-def _drop_stdout() -> None:
-    """Send what cannot be written to nowhere, or Python would fail once more when it flushes at its end."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def is_terminal(stream: Any) -> bool:
-    """Whether a standard stream is a terminal; a closed one, which Python sets to None, is not."""
-    return stream is not None and stream.isatty()
-
-
-def standard_output() -> BinaryIO:
-    """Return standard output for bytes; raise an `OSError` if it is closed."""
-    if sys.stdout is None:
-        raise OSError(errno.EBADF, "it is closed", "standard output")
-    return sys.stdout.buffer
 
 
 def describe(error: BaseException) -> str:
@@ -83,7 +77,7 @@ def describe(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     click.echo(f"Warning: {message}", err=True)
 
 

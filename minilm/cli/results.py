@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,22 +18,35 @@ import click
 Chunk = tuple[list[str], Any]  # texts, and their vectors [texts, components]
 
 
+_DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/self/fd/(\d+)|/dev/std(in|out|err)")
+
+
+def _descriptor(path: Path) -> int | None:
+    """Return the number of the open file that a path such as ``/dev/stdout`` or ``/dev/fd/3`` names, else None."""
+    found = _DESCRIPTOR.fullmatch(str(path))
+    if found is None:
+        return None
+    return ("in", "out", "err").index(found[3]) if found[3] else int(found[1] or found[2])
+
+
 def is_plain(path: Path) -> bool:
-    """Whether this is, or will be, a plain file under its own name: no device, no pipe, no open file of a process."""
-    return (path.is_file() or not path.exists()) and not str(path).startswith(("/dev/", "/proc/"))
+    """Whether this is, or will be, a plain file under its own name: no device, no pipe, and not open already."""
+    return (path.is_file() or not path.exists()) and _descriptor(path) is None
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file beside ``path`` for writing, and let it take that name at the end, if all went well.
+    """Open a file beside ``path`` for writing, and rename it to ``path`` at the end, if all went well.
 
-    What is not a plain file, such as ``/dev/stdout`` or a named pipe, is written to directly.
+    A device or a named pipe is written to directly. So is a file that is open already, such as ``/dev/stdout``: writing
+    goes on where it stands, and keeps what the file holds.
     """
-    plain = is_plain(path)
+    plain, descriptor = is_plain(path), _descriptor(path)
     target = path.resolve() if plain else path  # a link stays one, and its target is what is replaced
     written = target.with_name(f".{target.name}.{os.getpid()}.part") if plain else target
     try:
-        with open(written, "w+b" if plain else "ab") as file:  # /dev/stdout may be a file that is appended to
+        file_or_number = written if descriptor is None else os.dup(descriptor)
+        with open(file_or_number, "w+b" if plain else "wb") as file:
             yield file
         if plain:
             if target.exists():

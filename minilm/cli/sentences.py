@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from .app import ModelChoice, command, is_terminal, model_options, standard_output
+from .app import ModelChoice, command, model_options
 from .results import GOING_BACK, SUFFIXES, WRITERS, Chunk, is_plain, replacing, shorten, write_at_once
 from .texts import STDIN, Passage, alongside, given_texts, nonblank_lines, paragraphs, text_arguments, text_file
 
@@ -41,7 +41,8 @@ prompt_name = click.option("--prompt-name", metavar="NAME", help="Put this promp
 @text_arguments
 @text_file
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
-              help="Write to FILE (.jsonl, .npy or .npz), which appears complete or not at all.")  # fmt: skip
+              help="Write to FILE (.jsonl, .npy or .npz), which appears complete or not at all. Default, and -: "
+              "standard output.")  # fmt: skip
 @click.option("--format", "kind", type=click.Choice(list(WRITERS)),
               help="Default: by FILE's suffix; jsonl on standard output, short on a terminal.")  # fmt: skip
 @click.option("--normalize", is_flag=True, help="Bring the vectors to length 1, should the model not do so itself.")
@@ -70,12 +71,14 @@ def embed(
     "embeddings" and "texts". On a terminal you see the first numbers of each vector.
     """
     given, total = given_texts(texts, path)
+    if output == Path("-"):
+        output = None
     if kind is None:
         kind = _kind_of(output)
-    if output is None and kind in GOING_BACK and is_terminal(sys.stdout):
+    if output is None and kind in GOING_BACK and sys.stdout.isatty():
         raise click.UsageError(f"{kind} is not for a terminal: give -o FILE, or a pipe.")
     chunks = _embedded(given, total, choice, truncation, settings)
-    with replacing(output) if output is not None else nullcontext(standard_output()) as file:
+    with replacing(output) if output is not None else nullcontext(sys.stdout.buffer) as file:
         if kind in GOING_BACK and (output is None or not is_plain(output)):
             write_at_once(kind, file, chunks)
         else:
@@ -84,7 +87,7 @@ def embed(
 
 def _kind_of(output: Path | None) -> str:
     if output is None:
-        return "short" if is_terminal(sys.stdout) else "jsonl"
+        return "short" if sys.stdout.isatty() else "jsonl"
     if output.suffix not in SUFFIXES:
         raise click.UsageError(f"{output}: end its name in {', '.join(SUFFIXES)}, or give --format.")
     return SUFFIXES[output.suffix]
@@ -114,7 +117,7 @@ def progress(total: int | None) -> Any:
     """A bar on stderr, once it takes longer than two seconds; none where results scroll by on the same terminal."""
     from tqdm import tqdm
 
-    hidden = not is_terminal(sys.stderr) or is_terminal(sys.stdout)
+    hidden = not sys.stderr.isatty() or sys.stdout.isatty()
     return tqdm(total=total, unit=" texts", unit_scale=True, delay=2, disable=hidden, file=sys.stderr, leave=False)
 
 
@@ -200,7 +203,7 @@ def search(
 
 def passages_of(files: Sequence[str], by_paragraph: bool) -> Iterator[Passage]:
     """Yield what there is to read in files, or in standard input."""
-    if not files and is_terminal(sys.stdin):
+    if not files and sys.stdin.isatty():
         raise click.UsageError("No files: name some, or give texts on standard input.")
     split = paragraphs if by_paragraph else nonblank_lines
     return itertools.chain.from_iterable(split(file) for file in files or (STDIN,))

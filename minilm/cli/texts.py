@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import sys
@@ -12,8 +11,6 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
 
 import click
-
-from .app import is_terminal
 
 STDIN = "-"
 
@@ -32,8 +29,6 @@ def _opened(path: str) -> Iterator[BinaryIO]:
     name = "standard input" if path == STDIN else path
     try:
         if path == STDIN:
-            if sys.stdin is None:
-                raise OSError(errno.EBADF, "it is closed", name)
             yield sys.stdin.buffer
         else:
             with open(path, "rb") as file:
@@ -97,7 +92,7 @@ def given_texts(arguments: Sequence[str], path: str | None) -> tuple[Iterable[st
     if arguments:
         return arguments, len(arguments)
     if path is None:
-        if is_terminal(sys.stdin):
+        if sys.stdin.isatty():
             raise click.UsageError("No texts: give them as arguments, with -f FILE, or on standard input.")
         path = STDIN
     return (passage.text for passage in lines(path)), _count_lines(path)

@@ -26,6 +26,7 @@ from minilm.cli.texts import lines, paragraphs
 from minilm.loading.checkpoint import read_config
 from minilm.loading.hub import find_files
 from minilm.parameters import Shapes
+from minilm.tokenizing.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[2]
 SENTENCES = ["This is an example sentence", "Each sentence is converted"]
@@ -201,6 +202,34 @@ def test_the_short_format_is_for_reading(embed: list[Any]) -> None:
     assert lines[1].startswith("   0.067656") and lines[1].endswith("… 384 numbers")
 
 
+def test_each_text_is_tokenized_once(
+    embed: list[Any], checkpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenized: list[str] = []
+    encode_packed = Tokenizer.encode_packed
+
+    def count(self: Tokenizer, texts: Any, *args: Any, text_pairs: Any = None) -> Any:
+        tokenized.extend([*texts, *(text_pairs or ())])
+        return encode_packed(self, texts, *args, text_pairs=text_pairs)
+
+    monkeypatch.setattr(Tokenizer, "encode_packed", count)
+    texts = ["cat", "dog", "mat", "sat", "the"]
+    (tmp_path / "lines.txt").write_text("\n".join(texts))
+    classifier = checkpoint(models.BertForSequenceClassification, num_labels=1)
+    for chunk in (2, 100):
+        monkeypatch.setattr("minilm.cli.sentences.CHUNK_TEXTS", chunk)
+        monkeypatch.setattr("minilm.cli.heads.CHUNK_TEXTS", chunk)
+        for arguments, others in [
+            ([*embed, "-f"], []),
+            (["classify", "--model", classifier, "-f"], []),
+            (["search", "--model", embed[2], "query"], ["query"]),
+            (["rerank", "--model", classifier, "query"], ["query"] * 5),
+        ]:
+            tokenized.clear()
+            run(*arguments, tmp_path / "lines.txt")
+            assert sorted(tokenized) == sorted(texts + others), arguments[0]
+
+
 @pytest.mark.filterwarnings("default")
 def test_what_truncation_cuts_is_said_once_over_all_chunks(embed: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minilm.cli.sentences.CHUNK_TEXTS", 2)
@@ -237,6 +266,13 @@ def test_errors_are_one_line(embed: list[Any], tmp_path: Path) -> None:
         result = run(*arguments, code=1)
         assert result.stdout == ""
         assert said in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_reranker_has_one_label(checkpoint: Any, tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("the cat\nthe dog\n")
+    folder = checkpoint(models.BertForSequenceClassification, num_labels=3)
+    error = run("rerank", "the", tmp_path / "lines.txt", "--model", folder, code=1).stderr
+    assert error.startswith("Error: ") and "one label" in error and "has 3" in error
 
 
 def test_a_traceback_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,31 +314,82 @@ def test_a_reader_that_is_gone_ends_it_quietly(model_dir: Path) -> None:
     assert (process.returncode, err) == (BROKEN_PIPE, b"")
 
 
+STDOUT_CLOSED = "Error: standard output: it is closed"
+
+
 @pytest.mark.parametrize(
     ("closed", "arguments", "code", "said"),
     [
-        (">&-", ["embed", "a"], 1, "Error: standard output: it is closed"),
+        (">&-", ["embed", "a"], 1, STDOUT_CLOSED),
+        (">&-", ["similarity", "a", "b"], 1, STDOUT_CLOSED),
+        (">&-", ["embed", "a", "-o", "/dev/stdout", "--format", "npy"], 1, "Error: /dev/stdout: Bad file descriptor"),
         ("2>&-", ["embed", "a"], 0, ""),
         ("<&-", ["embed"], 1, "Error: standard input: it is closed"),
         ("<&-", ["embed", "a"], 0, ""),
         (">&- 2>&- <&-", ["embed", "a"], 1, ""),
-        (">&-", ["similarity", "a", "b"], 0, ""),
     ],
 )
 def test_closed_streams(closed: str, arguments: list[str], code: int, said: str, model_dir: Path) -> None:
-    command = shlex.join([sys.executable, "-m", "minilm", *arguments, "--model", str(model_dir)])
-    done = subprocess.run(["sh", "-c", f"exec {command} {closed}"], cwd=ROOT, capture_output=True, text=True)
+    done = in_shell([*arguments, "--model", str(model_dir)], closed)
     assert (done.returncode, done.stderr.strip()) == (code, said)
+    assert (done.stdout != "") == (code == 0)
 
 
-def test_appending_keeps_what_was_there(embed: list[Any], tmp_path: Path) -> None:
+def in_shell(arguments: list[str], redirections: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with a shell's redirections."""
+    command = shlex.join([sys.executable, "-m", "minilm", *arguments])
+    return subprocess.run(["sh", "-c", f"exec {command} {redirections}"], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redirections", "code", "said"),
+    [
+        (["--help"], ">&-", 1, STDOUT_CLOSED),
+        (["--version"], ">/dev/full", 1, "Error: No space left on device"),
+        (["embed", "--nonsense"], "2>&-", 2, ""),
+    ],
+)
+def test_closed_streams_before_a_command_runs(arguments: list[str], redirections: str, code: int, said: str) -> None:
+    done = in_shell(arguments, redirections)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (code, "", said)
+
+
+def test_no_file_takes_the_number_of_a_closed_stream(embed: list[Any], tmp_path: Path) -> None:
+    """Or what a library writes to descriptor 1 or 2 would end up in a file, in the worst case the checkpoint."""
+    code = "import os; from minilm.cli.streams import closed_streams_replaced as replaced; replaced().__enter__(); "
+    code += "found = os.open('/', os.O_RDONLY); os._exit(found)"
+    done = subprocess.run(["sh", "-c", f'exec {sys.executable} -c "{code}" >&- 2>&- <&-'], cwd=ROOT)
+    assert done.returncode == 3
+    file = tmp_path / "vectors.npy"
+    assert in_shell([*map(str, embed), "a", "-o", str(file)], ">&- 2>&- <&-").returncode == 0
+    assert np.load(file).shape == (1, 384)
+
+
+@pytest.mark.parametrize("output", [[], ["-o", "-"], ["-o", "/dev/stdout"], ["-o", "/dev/fd/1"]])
+def test_writing_to_an_open_file_goes_on_where_it_stands(embed: list[Any], tmp_path: Path, output: list[str]) -> None:
     file = tmp_path / "vectors.jsonl"
-    file.write_text("before\n")
-    for output in ([], ["-o", "/dev/stdout"]):
-        with open(file, "ab") as stream:
-            assert start(*embed, "a", *output, "--format", "jsonl", stdin=None, stdout=stream, stderr=None).wait() == 0
-    first, *others = file.read_text().splitlines()
-    assert first == "before" and [json.loads(line)["text"] for line in others] == ["a", "a"]
+    for mode in ("ab", "wb"):
+        with open(file, mode) as stream:
+            stream.write(b"before\n")
+            stream.flush()
+            arguments = [*embed, "a", *output, "--format", "jsonl"]
+            assert start(*arguments, stdin=None, stdout=stream, stderr=None).wait() == 0
+            os.write(stream.fileno(), b"after\n")
+        first, row, last = file.read_text().splitlines()
+        assert (first, json.loads(row)["text"], last) == ("before", "a", "after")
+        file.unlink()
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no /dev/shm here")
+def test_a_file_in_shared_memory_is_replaced_like_any_other() -> None:
+    file = Path(f"/dev/shm/minilm-test-{os.getpid()}")
+    try:
+        file.write_bytes(b"what was there")
+        with replacing(file) as stream:
+            stream.write(b"new")
+        assert file.read_bytes() == b"new"
+    finally:
+        file.unlink()
 
 
 def test_replacing_keeps_mode_and_link_and_writes_devices_directly(tmp_path: Path) -> None:
