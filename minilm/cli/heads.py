@@ -69,6 +69,7 @@ def rerank(
 
     passages = passages_of(files, by_paragraph)
     model = CrossEncoder(choice.name, **choice.where, **choice.computing, threads=choice.threads)
+    model.require_one_label()
     best: list[tuple[float, Passage]] = []
 
     def run(texts: Iterator[str]) -> Iterator[tuple[list[Any], Any]]:

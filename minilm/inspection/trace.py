@@ -151,10 +151,12 @@ def trace(model: Model, inputs: Any, *, arrays: bool = False) -> list[TracedOper
     Parameters
     ----------
     model
-        A `SentenceTransformer`, or a `BertModel` or another model of `minilm.models`.
+        A `SentenceTransformer`, a `CrossEncoder` or a `TextClassifier`; or a `BertModel` or another model of
+        `minilm.models`.
     inputs
-        For a `SentenceTransformer` what its ``encode`` takes: a text, or many, which run packed, without padding. For a
-        model what a tokenizer returns: a mapping with ``input_ids`` [batch, tokens] and so on, which runs padded.
+        For the first three what ``encode`` or ``predict`` takes: a text or a pair, or many, which run packed, without
+        padding. For the others what a tokenizer returns: a mapping with ``input_ids`` [batch, tokens] and so on, which
+        runs padded.
     arrays
         Whether every operation keeps the arrays that it took and returned.
 
@@ -170,15 +172,22 @@ def trace(model: Model, inputs: Any, *, arrays: bool = False) -> list[TracedOper
     ((7, 384), (7, 384), 'float32')
     """
     watched, record = watch(model, arrays)
-    if isinstance(inputs, Mapping):
-        watched(**inputs)
-    else:
-        watched.encode(inputs, show_progress_bar=False)
+    _run(watched, inputs)
     return record
 
 
+def _run(model: Any, inputs: Any) -> None:
+    if isinstance(model, TextModel):
+        model.run(inputs)
+    elif isinstance(inputs, Mapping):
+        model(**inputs)
+    else:
+        expected = f"a {type(model).__name__} takes a mapping with input_ids and so on, as a tokenizer returns it"
+        raise TypeError(f"{expected}; got {type(inputs).__name__}")
+
+
 def watch(model: Model, arrays: bool = False) -> tuple[Any, list[TracedOperation]]:
-    """Return the model with a table that records, and the record that fills up."""
+    """Return the model with a table that records, and the record, which is filled while the model runs."""
     network = model.transformer.model if isinstance(model, TextModel) else model
     operations = TracingOperations(network.backend, network.params, arrays=arrays)
     watched = model.with_operations(operations)
@@ -218,18 +227,11 @@ def profile(model: Model, inputs: Any, *, repeat: int = 5) -> list[Share]:
     ``"(around the network)"``, is all the rest: the tokenizer and packing.
     """
     watched, record = watch(model)
-
-    def run() -> None:
-        if isinstance(inputs, Mapping):
-            watched(**inputs)
-        else:
-            watched.encode(inputs, show_progress_bar=False)
-
-    run()
+    _run(watched, inputs)
     record.clear()
     start = time.perf_counter()
     for _ in range(repeat):
-        run()
+        _run(watched, inputs)
     total = (time.perf_counter() - start) / repeat
 
     sums: dict[str, list[TracedOperation]] = {}

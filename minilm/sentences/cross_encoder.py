@@ -16,8 +16,16 @@ from ..loading.json_files import read_json
 from ..models import BertForSequenceClassification
 from ..packing import Pack, Tokens
 from .inputs import also_named, as_pairs, check_count, check_settings, gather_array
-from .modules import Transformer, identity, load_transformer, read_config, read_modules_json, torch_activation
-from .text_model import TextModel, Tokenize
+from .modules import (
+    Transformer,
+    identity,
+    load_transformer,
+    only_classifier,
+    read_config,
+    read_modules_json,
+    torch_activation,
+)
+from .text_model import TextModel, Tokenize, read_or_given
 
 Activation = Callable[[np.ndarray], np.ndarray]
 
@@ -70,11 +78,10 @@ class CrossEncoder(TextModel):
         threads: int | None = None,
         truncation: str = "warn",
     ) -> None:
-        super().__init__(
-            model_name_or_path,
+        config, modules = read_or_given(
+            _with_owner(model_name_or_path),
             modules,
-            prompts=prompts,
-            default_prompt_name=default_prompt_name,
+            _read,
             cache_folder=cache_folder,
             revision=revision,
             local_files_only=local_files_only,
@@ -82,6 +89,11 @@ class CrossEncoder(TextModel):
             backend=backend,
             device=device,
             dtype=dtype,
+        )
+        super().__init__(
+            only_classifier(modules),
+            prompts={**config.get("prompts", {}), **(prompts or {})},
+            default_prompt_name=default_prompt_name or config.get("default_prompt_name"),
             threads=threads,
             truncation=truncation,
         )
@@ -90,34 +102,9 @@ class CrossEncoder(TextModel):
         if max_length is not None:
             self.max_seq_length = max_length
         if activation_fn is None:
-            name = self._config.get("activation_fn")
+            name = config.get("activation_fn")
             activation_fn = torch_activation(name) if name else sigmoid if self.num_labels == 1 else identity
         self.activation_fn = activation_fn
-
-    @staticmethod
-    def _full_name(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
-        has_owner = not isinstance(name, str) or "/" in name or Path(name).exists()
-        return name if has_owner else f"cross-encoder/{name}"
-
-    @staticmethod
-    def _read_config(files: ModelFiles) -> Mapping[str, Any]:
-        """Read the settings of a cross-encoder; older models have the activation in their ``config.json``."""
-        modules = files.get("modules.json")
-        if modules is not None and (entries := read_modules_json(modules)) != [("Transformer", "")]:
-            raise ValueError(f"{modules}: expected one Transformer in the model's own folder, found {entries}")
-        config = read_json(files["config.json"])
-        activation = config.get("sbert_ce_default_activation_function")
-        activation = (config.get("sentence_transformers") or {}).get("activation_fn", activation)
-        return {"activation_fn": activation} | read_config(files, "CrossEncoder")
-
-    @staticmethod
-    def _load_modules(files: ModelFiles, backend: Backend) -> Sequence[Any]:
-        return [load_transformer(files, BertForSequenceClassification, backend)]
-
-    def _check_modules(self, modules: Sequence[Any]) -> Transformer:
-        if len(modules) != 1 or not isinstance(modules[0], Transformer):
-            raise ValueError(f"expected one Transformer, got {modules!r}")
-        return modules[0]
 
     @property
     def num_labels(self) -> int:
@@ -177,15 +164,17 @@ class CrossEncoder(TextModel):
         pairs, count = as_pairs([list(inputs)] if single else inputs)
         tokenize = self._tokenize(prompt_name, prompt)
         packs, truncation = self._in_packs(pairs, count, tokenize, self._compute, batch_size, show_progress_bar)
-        scores = (activation_fn or self.activation_fn)(gather_array(packs, count, self.num_labels, self.backend.dtype))
+        scores = self._scores(gather_array(packs, count, self.num_labels, self.backend.dtype), activation_fn)
         truncation.report()
-        if self.num_labels == 1:
-            scores = scores.reshape(len(scores))
-        elif apply_softmax:
+        if apply_softmax and self.num_labels > 1:
             scores = softmax(scores)
         if single:
             return scores[0]
         return scores if convert_to_numpy else list(scores)
+
+    def run(self, inputs: Any) -> Any:
+        """`predict` without a progress bar."""
+        return self.predict(inputs, show_progress_bar=False)
 
     def _tokenize(self, prompt_name: str | None, prompt: str | None) -> Tokenize:
         before = self._choose_prompt(prompt_name, prompt)
@@ -198,6 +187,11 @@ class CrossEncoder(TextModel):
 
     def _compute(self, pack: Pack) -> Any:
         return self.backend.to_numpy(self.transformer.model.forward_packed(pack))
+
+    def _scores(self, logits: np.ndarray, activation_fn: Activation | None) -> np.ndarray:
+        """Logits [pairs, labels] → scores, [pairs] for one label."""
+        scores = (activation_fn or self.activation_fn)(logits)
+        return scores.reshape(len(scores)) if self.num_labels == 1 else scores
 
     def predict_chunks(
         self,
@@ -218,11 +212,8 @@ class CrossEncoder(TextModel):
         check_count("size", size)
         pairs, count = as_pairs(inputs)
         tokenize = self._tokenize(prompt_name, prompt)
-        activate = activation_fn or self.activation_fn
         chunks = self._in_chunks(pairs, count, tokenize, self._compute, batch_size, show_progress_bar, size)
-        for chunk, logits in chunks:
-            scores = activate(logits)
-            yield chunk, scores.reshape(len(scores)) if self.num_labels == 1 else scores
+        return ((chunk, self._scores(logits, activation_fn)) for chunk, logits in chunks)
 
     def rank(
         self,
@@ -258,10 +249,9 @@ class CrossEncoder(TextModel):
         Raises
         ------
         ValueError
-            For a model of several labels: which one would be the order?
+            For a model of several labels, see `require_one_label`.
         """
-        if self.num_labels != 1:
-            raise ValueError(f"rank needs a model of one label; this one has {self.num_labels}: use predict")
+        self.require_one_label()
         texts = list(documents)
         scores = self.predict(
             [(query, text) for text in texts],
@@ -276,6 +266,30 @@ class CrossEncoder(TextModel):
         if return_documents:
             results = [{**result, "text": text} for result, text in zip(results, texts, strict=True)]
         return sorted(results, key=lambda result: result["score"], reverse=True)[:top_k]
+
+    def require_one_label(self) -> None:
+        """Raise a `ValueError` if the model has several labels: its scores give documents no order."""
+        if self.num_labels != 1:
+            raise ValueError(f"ranking needs a model of one label, but this one has {self.num_labels}: use predict")
+
+
+def _read(files: ModelFiles, backend: Backend) -> tuple[Mapping[str, Any], Sequence[Any]]:
+    """Read config and modules; older models name their activation function in ``config.json``."""
+    path = files.get("modules.json")
+    if path is not None and (entries := read_modules_json(path)) != [("Transformer", "")]:
+        raise ValueError(f"{path}: expected one Transformer in the model's own folder, found {entries}")
+    config = read_json(files["config.json"])
+    activation = config.get("sbert_ce_default_activation_function")
+    activation = (config.get("sentence_transformers") or {}).get("activation_fn", activation)
+    modules = [load_transformer(files, BertForSequenceClassification, backend)]
+    return {"activation_fn": activation} | read_config(files, "CrossEncoder"), modules
+
+
+def _with_owner(name: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
+    """Put ``cross-encoder/`` before a name on the Hub that has no owner."""
+    if not isinstance(name, str) or "/" in name or Path(name).exists():
+        return name
+    return f"cross-encoder/{name}"
 
 
 def _is_pair(inputs: Any) -> bool:

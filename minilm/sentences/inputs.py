@@ -74,15 +74,15 @@ def is_single(inputs: Any) -> bool:
 
 
 def as_texts_or_pairs(inputs: Any) -> tuple[Iterator[Any], int | None]:
-    """Return `as_texts`, or `as_pairs` where the first input is a list or a tuple."""
+    """Return `as_pairs` if the first input is a list, a tuple or an array, else `as_texts`."""
     check_batch(inputs, "a string, a pair of strings, or an iterable of either")
     if hasattr(inputs, "__len__"):
-        of_pairs = len(inputs) > 0 and not isinstance(next(iter(inputs)), str)
-        return as_pairs(inputs) if of_pairs else as_texts(inputs)
-    iterator = iter(inputs)
-    first = list(itertools.islice(iterator, 1))
-    of_pairs = bool(first) and isinstance(first[0], (list, tuple))
-    return (as_pairs if of_pairs else as_texts)(itertools.chain(first, iterator))
+        first, everything = next(iter(inputs), None), inputs
+    else:
+        iterator = iter(inputs)
+        start = list(itertools.islice(iterator, 1))
+        first, everything = (start or [None])[0], itertools.chain(start, iterator)
+    return as_pairs(everything) if isinstance(first, (list, tuple, np.ndarray)) else as_texts(everything)
 
 
 def _check_pair(pair: Any, i: int) -> tuple[str, str]:
@@ -202,10 +202,13 @@ class Truncation:
 
 
 def with_progress(packs: Packs, total: int | None, show: bool | None) -> Iterator[tuple[np.ndarray, Sequence[Any]]]:
-    """Pass the packs on, with a progress bar on stderr if ``show``; None asks the logger: at INFO or DEBUG, yes."""
+    """Pass the packs on, with a progress bar on stderr if ``show``.
+
+    None shows the bar if the logger is at level INFO or DEBUG. Without a stderr, as under ``pythonw``, there is no bar.
+    """
     if show is None:
         show = logger.getEffectiveLevel() in (logging.INFO, logging.DEBUG)
-    if not show:
+    if not show or sys.stderr is None:
         yield from packs
         return
     from tqdm.auto import tqdm

@@ -15,7 +15,7 @@ from ..backends import Backend
 from ..loading.checkpoint import read_tensors
 from ..loading.hub import ModelFiles
 from ..loading.json_files import naming, read_json, read_json_if_there
-from ..models import BertModel, PreTrainedModel
+from ..models import BertForSequenceClassification, BertModel, PreTrainedModel
 from ..operations import Operations
 from ..parameters import unflatten
 from ..tokenizing.tokenizer import Tokenizer, tokenizer_from_files
@@ -264,3 +264,11 @@ def check_modules(modules: Sequence[Any]) -> tuple[Transformer, Pooling, tuple[D
                 raise ValueError(f"a Dense takes {columns} components, but {width} come out of the step before it")
             width = rows
     return modules[0], modules[1], tuple(modules[2:])
+
+
+def only_classifier(modules: Sequence[Any]) -> Transformer:
+    """Return the one transformer of a classifier; raise a `ValueError` if the modules are anything else."""
+    transformer = modules[0] if len(modules) == 1 else None
+    if not isinstance(transformer, Transformer) or not isinstance(transformer.model, BertForSequenceClassification):
+        raise ValueError(f"expected one Transformer with a BertForSequenceClassification, got {modules!r}")
+    return transformer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from ..vectors.quantization import check_precision, quantize_embeddings
 from ..vectors.similarity import SIMILARITIES
 from .encoding import Encoding
 from .inputs import also_named, as_texts, check_count, check_settings, gather_array, gather_list
-from .modules import Dense, Normalize, Pooling, Transformer, check_modules, load_modules, read_config
-from .text_model import TextModel
+from .modules import Dense, Normalize, Pooling, check_modules, load_modules, read_config
+from .text_model import TextModel, read_or_given
 
 
 class SentenceTransformer(TextModel):
@@ -82,11 +82,10 @@ class SentenceTransformer(TextModel):
         threads: int | None = None,
         truncation: str = "warn",
     ) -> None:
-        super().__init__(
+        config, modules = read_or_given(
             model_name_or_path,
             modules,
-            prompts=prompts,
-            default_prompt_name=default_prompt_name,
+            _read,
             cache_folder=cache_folder,
             revision=revision,
             local_files_only=local_files_only,
@@ -94,25 +93,19 @@ class SentenceTransformer(TextModel):
             backend=backend,
             device=device,
             dtype=dtype,
+        )
+        transformer, pooling, steps = check_modules(modules)
+        super().__init__(
+            transformer,
+            prompts={"query": "", "document": "", **config.get("prompts", {}), **(prompts or {})},
+            default_prompt_name=default_prompt_name or config.get("default_prompt_name"),
             threads=threads,
             truncation=truncation,
         )
-        self.similarity_fn_name = similarity_fn_name or self._config.get("similarity_fn_name") or "cosine"
-        self.truncate_dim = truncate_dim if truncate_dim is not None else self._config.get("truncate_dim")
-
-    default_prompts: ClassVar[Mapping[str, str]] = {"query": "", "document": ""}
-
-    @staticmethod
-    def _read_config(files: ModelFiles) -> Mapping[str, Any]:
-        return read_config(files, "SentenceTransformer")
-
-    _load_modules = staticmethod(load_modules)
-
-    def _check_modules(self, modules: Sequence[Any]) -> Transformer:
-        transformer, pooling, steps = check_modules(modules)
         self.pooling: Pooling = pooling
         self.steps: tuple[Dense | Normalize, ...] = steps
-        return transformer
+        self.similarity_fn_name = similarity_fn_name or config.get("similarity_fn_name") or "cosine"
+        self.truncate_dim = truncate_dim if truncate_dim is not None else config.get("truncate_dim")
 
     # ---- settings ----------------------------------------------------------------------------------------------------
 
@@ -289,6 +282,10 @@ class SentenceTransformer(TextModel):
         texts, count = as_texts(inputs)
         return self._in_chunks(texts, count, encoding.tokenize, encoding.compute, batch_size, show_progress_bar, size)
 
+    def run(self, inputs: Any) -> Any:
+        """`encode` without a progress bar."""
+        return self.encode(inputs, show_progress_bar=False)
+
     def _encoding(
         self,
         prompt_name: str | None,
@@ -379,3 +376,7 @@ class SentenceTransformer(TextModel):
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
         """Compare the vectors row by row: twice [n, hidden] → [n]."""
         return SIMILARITIES[self.similarity_fn_name][1](embeddings1, embeddings2)
+
+
+def _read(files: ModelFiles, backend: Backend) -> tuple[Mapping[str, Any], Sequence[Any]]:
+    return read_config(files, "SentenceTransformer"), load_modules(files, backend)

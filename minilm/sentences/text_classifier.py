@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from ..loading.hub import ModelFiles
 from ..models import BertForSequenceClassification
 from ..packing import Pack, Tokens
 from .inputs import as_texts_or_pairs, check_count, gather_array, is_single
-from .modules import Transformer, load_transformer
-from .text_model import TextModel
+from .modules import Transformer, load_transformer, only_classifier
+from .text_model import TextModel, read_or_given
 
 
 class TextClassifier(TextModel):
@@ -46,11 +46,10 @@ class TextClassifier(TextModel):
         threads: int | None = None,
         truncation: str = "warn",
     ) -> None:
-        super().__init__(
+        _, modules = read_or_given(
             model_name_or_path,
             modules,
-            prompts=None,
-            default_prompt_name=None,
+            _read,
             cache_folder=cache_folder,
             revision=revision,
             local_files_only=local_files_only,
@@ -58,27 +57,14 @@ class TextClassifier(TextModel):
             backend=backend,
             device=device,
             dtype=dtype,
-            threads=threads,
-            truncation=truncation,
         )
-
-    @staticmethod
-    def _read_config(files: ModelFiles) -> Mapping[str, Any]:
-        return {}
-
-    @staticmethod
-    def _load_modules(files: ModelFiles, backend: Backend) -> Sequence[Any]:
-        return [load_transformer(files, BertForSequenceClassification, backend)]
-
-    def _check_modules(self, modules: Sequence[Any]) -> Transformer:
-        transformer = modules[0] if len(modules) == 1 else None
-        if not isinstance(transformer, Transformer) or not isinstance(transformer.model, BertForSequenceClassification):
-            raise ValueError(f"expected one Transformer with a BertForSequenceClassification, got {modules!r}")
-        return transformer
+        super().__init__(
+            only_classifier(modules), prompts={}, default_prompt_name=None, threads=threads, truncation=truncation
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of the labels, in the order of the probabilities."""
+        """The names of the labels, in the order of the columns of `predict`."""
         return self.transformer.model.config.labels
 
     def predict(self, inputs: Any, batch_size: int = 32, show_progress_bar: bool | None = None) -> np.ndarray:
@@ -87,7 +73,9 @@ class TextClassifier(TextModel):
         Parameters
         ----------
         inputs
-            A string or a pair of strings, or many: a sequence, or an iterator, which is read as it goes.
+            A string, or a pair of strings as a tuple; or many: a sequence of strings or of pairs (lists or tuples), a
+            NumPy array [texts] or [pairs, 2], a pandas Series, or an iterator, which is read as it goes. A list of two
+            strings is two texts.
         batch_size
             How many are computed together at most. The tokens in a pack are limited as well.
         show_progress_bar
@@ -96,8 +84,8 @@ class TextClassifier(TextModel):
         Returns
         -------
         numpy.ndarray
-            [texts, labels], or [labels] for a single input: softmax where labels exclude each other, sigmoid where
-            they don't, as the config's ``problem_type`` tells; the numbers themselves for a regression.
+            [texts, labels], or [labels] for a single input. The config's ``problem_type`` decides: softmax if exactly
+            one label is right, sigmoid if several may be, and the numbers themselves for a regression.
 
         Raises
         ------
@@ -124,12 +112,16 @@ class TextClassifier(TextModel):
         checked, count = as_texts_or_pairs(inputs)
         return self._in_chunks(checked, count, self._tokenize, self._compute, batch_size, show_progress_bar, size)
 
-    def classify(self, inputs: Any, top_k: int | None = None, batch_size: int = 32) -> list[Any]:
-        """Return labels and scores, the most probable first, as Hugging Face's text-classification pipeline.
+    def classify(
+        self, inputs: Any, top_k: int | None = None, batch_size: int = 32, show_progress_bar: bool | None = None
+    ) -> list[Any]:
+        """Return labels with their scores, the most probable first.
+
+        This is what Hugging Face's text-classification pipeline returns if it is given a ``top_k``.
 
         Parameters
         ----------
-        inputs, batch_size
+        inputs, batch_size, show_progress_bar
             As in `predict`.
         top_k
             How many labels; None: all.
@@ -137,16 +129,37 @@ class TextClassifier(TextModel):
         Returns
         -------
         list
-            ``{"label": …, "score": …}`` for each label of a single input; a list of such lists for many.
+            For a single input a list of ``{"label": str, "score": float}``; for many a list of such lists.
         """
         count = len(self.labels) if top_k is None else check_count("top_k", top_k)
-        probabilities = self.predict(inputs, batch_size)
+        probabilities = self.predict(inputs, batch_size, show_progress_bar)
 
         def ranked(row: np.ndarray) -> list[dict[str, Any]]:
             order = np.argsort(-row, kind="stable")[:count]
             return [{"label": self.labels[i], "score": float(row[i])} for i in order]
 
         return ranked(probabilities) if probabilities.ndim == 1 else [ranked(row) for row in probabilities]
+
+    def __call__(
+        self,
+        inputs: Any,
+        top_k: int | Literal["best"] | None = "best",
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+    ) -> list[Any]:
+        """Return what Hugging Face's text-classification pipeline returns.
+
+        That is the best label of each text: a list with one ``{"label": str, "score": float}`` for each text, and for a
+        single text a list with one, too. With a ``top_k`` it is what `classify` returns.
+        """
+        if top_k != "best":
+            return self.classify(inputs, top_k, batch_size, show_progress_bar)
+        found = self.classify(inputs, 1, batch_size, show_progress_bar)
+        return found if is_single(inputs) else [best for (best,) in found]
+
+    def run(self, inputs: Any) -> Any:
+        """`predict` without a progress bar."""
+        return self.predict(inputs, show_progress_bar=False)
 
     def _tokenize(self, batch: list[Any]) -> tuple[list[Tokens], np.ndarray]:
         if isinstance(batch[0], str):
@@ -157,3 +170,7 @@ class TextClassifier(TextModel):
     def _compute(self, pack: Pack) -> Any:
         model = cast(BertForSequenceClassification, self.transformer.model)
         return self.backend.to_numpy(model.probabilities(model.forward_packed(pack)))
+
+
+def _read(files: ModelFiles, backend: Backend) -> tuple[Mapping[str, Any], Sequence[Any]]:
+    return {}, [load_transformer(files, BertForSequenceClassification, backend)]

@@ -1,4 +1,4 @@
-"""What the classes that take texts share: a transformer, its limits, prompts, and the run over packs."""
+"""`TextModel`, the base of the classes that take texts: a transformer, its limits, prompts, and the run over packs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -29,97 +29,106 @@ Tokenize = Callable[[list[Any]], tuple[list[Tokens], np.ndarray]]  # inputs → 
 Compute = Callable[[Pack], Sequence[Any]]  # a pack → a result for each of its texts
 
 
+def read_or_given(
+    model_name_or_path: str | os.PathLike[str] | None,
+    modules: Sequence[Any] | None,
+    read: Callable[[ModelFiles, Backend], tuple[Mapping[str, Any], Sequence[Any]]],
+    *,
+    cache_folder: str | os.PathLike[str] | None,
+    revision: str | None,
+    local_files_only: bool,
+    token: str | bool | None,
+    backend: str | Backend | None,
+    device: str | None,
+    dtype: str | None,
+) -> tuple[Mapping[str, Any], Sequence[Any]]:
+    """Return the config and the modules of a model.
+
+    Parameters
+    ----------
+    model_name_or_path
+        Where ``read`` finds both.
+    modules
+        Instead of a name: the modules themselves; the config is empty then.
+    read
+        Reads the config and the modules from the model's files.
+    cache_folder, revision, local_files_only, token, backend, device, dtype
+        How a model is found, and what it computes with; for a name only.
+
+    Raises
+    ------
+    ValueError
+        If both a name and modules are given, or neither, or modules together with settings for a name.
+    """
+    if (model_name_or_path is None) == (modules is None):
+        raise ValueError("give either the name of a model, or its modules")
+    if modules is not None:
+        settings = {
+            "cache_folder": cache_folder, "revision": revision, "local_files_only": local_files_only, "token": token,
+            "backend": backend, "device": device, "dtype": dtype,
+        }  # fmt: skip
+        if given := [name for name, value in settings.items() if value]:
+            raise ValueError(f"{', '.join(given)}: only for a model that is loaded by its name, not for modules")
+        return {}, modules
+    files = find_files(
+        cast("str | os.PathLike[str]", model_name_or_path),
+        revision=revision,
+        token=token,
+        cache_dir=cache_folder or os.environ.get("SENTENCE_TRANSFORMERS_HOME"),
+        local_files_only=local_files_only,
+    )
+    return read(files, get_backend(backend, device=device, dtype=dtype))
+
+
 class TextModel:
     """A transformer and how it is used.
 
-    The parameters are those of `minilm.SentenceTransformer`.
+    Parameters
+    ----------
+    transformer
+        The network and its tokenizer.
+    prompts, default_prompt_name, threads, truncation
+        As in `minilm.SentenceTransformer`.
     """
 
     def __init__(
         self,
-        model_name_or_path: str | os.PathLike[str] | None,
-        modules: Sequence[Any] | None,
+        transformer: Transformer,
         *,
-        prompts: Mapping[str, str] | None,
+        prompts: Mapping[str, str],
         default_prompt_name: str | None,
-        cache_folder: str | os.PathLike[str] | None,
-        revision: str | None,
-        local_files_only: bool,
-        token: str | bool | None,
-        backend: str | Backend | None,
-        device: str | None,
-        dtype: str | None,
         threads: int | None,
         truncation: str,
     ) -> None:
-        loading = {
-            "cache_folder": cache_folder, "revision": revision, "local_files_only": local_files_only, "token": token,
-            "backend": backend, "device": device, "dtype": dtype,
-        }  # fmt: skip
-        if (model_name_or_path is None) == (modules is None):
-            raise ValueError("give either the name of a model, or its modules")
-        self._config: Mapping[str, Any] = {}
-        if model_name_or_path is not None:
-            files = find_files(
-                self._full_name(model_name_or_path),
-                revision=revision,
-                token=token,
-                cache_dir=cache_folder or os.environ.get("SENTENCE_TRANSFORMERS_HOME"),
-                local_files_only=local_files_only,
-            )
-            self._config = self._read_config(files)
-            modules = self._load_modules(files, get_backend(backend, device=device, dtype=dtype))
-        elif given := [name for name, value in loading.items() if value]:
-            raise ValueError(f"{', '.join(given)}: for a model that is loaded by name; the modules bring their own")
-        self.transformer: Transformer = self._check_modules(modules or ())
-        self.max_seq_length = self.transformer.max_seq_length or self.transformer.model.config.max_position_embeddings
-        self.prompts: dict[str, str] = {**self.default_prompts, **self._config.get("prompts", {}), **(prompts or {})}
-        self.default_prompt_name: str | None = default_prompt_name or self._config.get("default_prompt_name")
-        self._choose_prompt(None, None)  # raises for a default that is not there
-        self.threads: int = available_cores() if threads is None else check_count("threads", threads)
-        if threads is None and self.backend.pack_tokens is not None:  # a GPU computes one pack at a time
-            self.threads = 1
+        self.transformer: Transformer = transformer
+        self.max_seq_length = transformer.max_seq_length or transformer.model.config.max_position_embeddings
+        self.prompts: dict[str, str] = dict(prompts)
+        self.default_prompt_name: str | None = default_prompt_name
+        self._choose_prompt(None, None)  # raises if there is no prompt of the default name
+        if threads is None:
+            on_gpu = self.backend.pack_tokens is not None  # a GPU computes one pack at a time
+            threads = 1 if on_gpu else available_cores()
+        self.threads: int = check_count("threads", threads)
         self.truncation: str = Truncation.check_mode(truncation)
 
-    # ---- what kinds of models differ in ------------------------------------------------------------------------------
-
-    default_prompts: ClassVar[Mapping[str, str]] = {}
-
-    @staticmethod
-    def _full_name(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
-        """Return the name with its owner."""
-        return name
-
-    @staticmethod
-    def _read_config(files: ModelFiles) -> Mapping[str, Any]:
-        """Read the settings of the model beside those of its modules."""
+    def run(self, inputs: Any) -> Any:
+        """Return the results for one input, or for many: what `encode` or `predict` returns, without a progress bar."""
         raise NotImplementedError
-
-    @staticmethod
-    def _load_modules(files: ModelFiles, backend: Backend) -> Sequence[Any]:
-        """Load what `_check_modules` takes."""
-        raise NotImplementedError
-
-    def _check_modules(self, modules: Sequence[Any]) -> Transformer:
-        """Keep the modules and return the transformer among them; raise a `ValueError` if they are of other kinds."""
-        raise NotImplementedError
-
-    # ---- what they share ---------------------------------------------------------------------------------------------
 
     def with_operations(self, operations: Operations) -> Self:
-        """Return this model as it computes with another table of operations. Everything else is shared."""
+        """Return a copy of this model that computes with another table of operations. The parameters are shared."""
         other = copy.copy(self)
         other.transformer = replace(self.transformer, model=self.transformer.model.with_operations(operations))
         return other
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """What turns texts into tokens."""
+        """The tokenizer."""
         return self.transformer.tokenizer
 
     @property
     def backend(self) -> Backend:
-        """What computes, and where."""
+        """The backend: the operations, and the device that they compute on."""
         return self.transformer.model.backend
 
     @property

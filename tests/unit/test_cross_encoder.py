@@ -120,7 +120,7 @@ def test_rank_sorts_documents_by_score(model: CrossEncoder, pairs: list[tuple[st
 
 
 def test_rank_needs_one_label(three_labels: CrossEncoder) -> None:
-    with pytest.raises(ValueError, match="rank needs a model of one label; this one has 3"):
+    with pytest.raises(ValueError, match="ranking needs a model of one label, but this one has 3"):
         three_labels.rank("a", ["b"])
 
 
