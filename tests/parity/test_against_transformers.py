@@ -14,6 +14,7 @@ import minilm
 from minilm import models
 from minilm.backends import available_backends
 from minilm.functional import ACTIVATIONS
+from minilm.sentences.modules import Transformer
 
 pytestmark = pytest.mark.parity
 
@@ -154,6 +155,35 @@ def test_probabilities_are_those_of_the_pipeline(seed: int, tmp_path: Path, mode
     encoded = minilm.AutoTokenizer.from_pretrained(model_dir)("a short text", return_tensors="np")
     probabilities = model.probabilities(model(**encoded).logits)[0]
     assert dict(zip(model.config.labels, probabilities.tolist(), strict=True)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("labels", [1, 3])
+def test_the_classifier_returns_what_the_pipeline_returns(labels: int, tmp_path: Path, model_dir: Path) -> None:
+    import transformers
+
+    theirs = random_torch_model("BertForSequenceClassification", 1, num_labels=labels)
+    theirs.resize_token_embeddings(30522)
+    theirs.save_pretrained(tmp_path)
+    pipeline = transformers.pipeline(
+        "text-classification", theirs, tokenizer=transformers.AutoTokenizer.from_pretrained(model_dir)
+    )
+    model = models.AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    tokenizer = minilm.AutoTokenizer.from_pretrained(model_dir)
+    classifier = minilm.TextClassifier(modules=[Transformer(model, tokenizer)])
+    for text, settings in itertools.product(["a text", ["a", "a text"]], [{}, {"top_k": 1}, {"top_k": None}]):
+        assert_found_equal(classifier(text, **settings), pipeline(text, **settings))
+    pairs = [{"text": "a", "text_pair": "b"}, {"text": "a text", "text_pair": "c"}]
+    assert_found_equal(classifier([tuple(pair.values()) for pair in pairs], top_k=2), pipeline(pairs, top_k=2))
+
+
+def assert_found_equal(found: Any, expected: Any) -> None:
+    """Lists and dicts of the same structure, with the same labels and nearly the same scores."""
+    if isinstance(expected, list):
+        assert isinstance(found, list)
+        for one, other in zip(found, expected, strict=True):
+            assert_found_equal(one, other)
+    else:
+        assert found == {"label": expected["label"], "score": pytest.approx(expected["score"], abs=1e-5)}
 
 
 @pytest.mark.parametrize("text", ["the [MASK] is here.", "[MASK] don't eat a [MASK] [MASK] !"])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from minilm import CrossEncoder, SentenceTransformer, TextClassifier
@@ -122,6 +123,8 @@ def test_settings_are_checked_at_once(model: SentenceTransformer) -> None:
 
 def test_pairs_in_chunks(head: Any) -> None:
     model = CrossEncoder(modules=head(1), threads=2)
+    with pytest.raises(ValueError, match="size must be an integer of at least 1, got 0"):
+        model.predict_chunks([], 0)  # before the first chunk is asked for
     pairs = list(zip(TEXTS, reversed(TEXTS), strict=True))
     chunks = list(model.predict_chunks(iter(pairs), 3))
     assert [pair for chunk, _ in chunks for pair in chunk] == pairs
@@ -163,6 +166,20 @@ def test_labels_best_first(classifier: TextClassifier) -> None:
     assert [len(found) for found in classifier.classify(TEXTS[:2], top_k=2)] == [2, 2]
     with pytest.raises(ValueError, match="top_k must be an integer of at least 1, got 0"):
         classifier.classify("a", top_k=0)
+
+
+@pytest.mark.parametrize("container", [list, iter, pd.Series, lambda texts: np.array(texts, object)])
+def test_a_missing_text_is_named_as_one(container: Any, classifier: TextClassifier) -> None:
+    for texts, place in (([None, "a"], 0), (["a", None], 1)):
+        with pytest.raises(TypeError, match=f"input {place}: expected a string, got .*missing value"):
+            classifier.predict(container(texts))
+
+
+def test_a_call_returns_the_best_label_of_each_text(classifier: TextClassifier) -> None:
+    best = [found[0] for found in classifier.classify(TEXTS)]
+    assert classifier(TEXTS) == classifier(iter(TEXTS)) == best
+    assert classifier(("a", "b")) == classifier.classify(("a", "b"), top_k=1)
+    assert classifier("a b", top_k=2) == classifier.classify("a b", 2)
 
 
 def test_a_stream_of_texts_to_classify(classifier: TextClassifier) -> None:

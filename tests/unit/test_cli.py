@@ -387,6 +387,7 @@ def test_a_file_in_shared_memory_is_replaced_like_any_other() -> None:
         file.write_bytes(b"what was there")
         with replacing(file) as stream:
             stream.write(b"new")
+            assert file.read_bytes() == b"what was there"
         assert file.read_bytes() == b"new"
     finally:
         file.unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from safetensors.numpy import save_file
 
 from minilm.config import BertConfig
 from minilm.functional import mean_pooling, normalize
+from minilm.inspection.trace import profile, trace
 from minilm.models import BertModel
 from minilm.sentences.inputs import gather_array
 from minilm.sentences.modules import Normalize, Pooling, Transformer
@@ -369,6 +371,25 @@ def test_truncation_warns_once_with_the_numbers(transformer: Transformer) -> Non
         np.testing.assert_allclose(vectors[0], model.encode_query(long), rtol=0, atol=1e-6)
 
 
+def test_the_warning_points_at_the_first_caller_outside_of_the_package(transformer: Transformer) -> None:
+    """Through every frame of minilm, and no further; a package whose name only begins alike is a caller."""
+    model = SentenceTransformer(modules=[transformer, Pooling()])
+    classes = {"model": model, "texts": ["a " * 10], "trace": trace, "profile": profile}
+    for call in (
+        "model.encode(texts)",
+        "model.encode_query(texts)",
+        "model.encode_document(sentences=texts)",
+        "list(model.encode_chunks(texts))",
+        "trace(model, texts)",
+        "profile(model, texts, repeat=1)",
+    ):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            code = compile(f"\n\n{call}", "caller.py", "exec")
+            exec(code, {**classes, "__name__": "minilm_tools.run", "__package__": "minilm_tools"})
+        assert {(warning.filename, warning.lineno) for warning in caught} == {("caller.py", 3)}, call
+
+
 def test_truncation_can_be_an_error(model: SentenceTransformer) -> None:
     assert model.encode("a " * 9).shape == (12,)
     with pytest.raises(ValueError, match="input 1 has 12 tokens, but 11 fit"):
@@ -428,6 +449,16 @@ def test_progress_shows_where_asked_for(model: SentenceTransformer, capsys: pyte
     assert "2/2" in captured.err and captured.out == ""
     model.encode(iter("ab"), show_progress_bar=True)
     assert "2text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", ["stderr", "stdout"])
+def test_progress_without_a_standard_stream(
+    closed: str, model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under pythonw, or when a shell closed it."""
+    expected = model.encode(["a", "b"])
+    monkeypatch.setattr(sys, closed, None)
+    np.testing.assert_array_equal(model.encode(["a", "b"], show_progress_bar=True), expected)
 
 
 def test_similarity_is_the_one_that_is_named(model: SentenceTransformer) -> None:

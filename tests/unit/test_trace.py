@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 import minilm
-from minilm import BertModel, SentenceTransformer
+from minilm import BertModel, CrossEncoder, SentenceTransformer, TextClassifier
 from minilm.inspection.trace import format_profile, profile
-from minilm.models import BertForMaskedLM, BertForNextSentencePrediction
+from minilm.models import BertForMaskedLM, BertForNextSentencePrediction, BertForSequenceClassification
+from minilm.sentences.modules import Transformer
+from minilm.tokenizing.files import word_piece
+from minilm.tokenizing.tokenizer import Tokenizer
 
 LAYER = [
     ("attention.self.query", "linear", 12),
@@ -104,6 +109,21 @@ def test_sentence_transformer_runs_packed(model_dir) -> None:
     assert str(trace[1]).startswith(
         "encoder.layer.0.attention.self.query: linear(x [13, 384], weight [384, 384], bias [384]) → [13, 384] float32, "
     )
+
+
+def test_classes_that_take_texts(tiny_config, random_params) -> None:
+    config = replace(tiny_config, num_labels=1)
+    network = BertForSequenceClassification(random_params(BertForSequenceClassification.shapes(config)), config)
+    tokenizer = Tokenizer(word_piece({piece: i for i, piece in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a"])}))
+    modules = [Transformer(network, tokenizer)]
+    names = [name if name == "classifier" else f"bert.{name}" for name, _, _ in EXPECTED] + ["classifier"]
+    for model, inputs in ((CrossEncoder(modules=modules), ("a", "a a")), (TextClassifier(modules=modules), "a a")):
+        assert [t.name for t in minilm.trace(model, inputs)] == names
+        assert profile(model, inputs, repeat=1)[-1].name == "(around the network)"
+    with pytest.raises(TypeError, match=r"BertForSequenceClassification takes a mapping with input_ids.*got str"):
+        minilm.trace(network, "a a")
+    with pytest.raises(TypeError, match="expected a string"):
+        minilm.trace(TextClassifier(modules=modules), {"input_ids": [[2, 4, 3]]})
 
 
 def test_profile_adds_up(model_dir) -> None:
