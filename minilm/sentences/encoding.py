@@ -1,4 +1,4 @@
-"""What one call of `SentenceTransformer.encode` asks for: how its texts become tokens, and its packs results."""
+"""The computation of one call of `SentenceTransformer.encode`: from texts to tokens, and from a pack to results."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from .modules import Dense, Normalize, Pooling, Transformer
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Encoding:
-    """The model's steps, and the settings of a call.
+    """The model's modules, the settings of a call, and what they compute.
 
     Attributes
     ----------
     transformer, pooling, steps
         The modules of the model, in their order.
     max_seq_length
-        Where texts are cut.
+        Longer texts are cut to so many tokens.
     prompt
-        What stands before every text.
+        The text that goes before every input.
     output_value
         One of `OUTPUT_VALUES`.
     precision
-        One of `minilm.vectors.quantization.PRECISIONS`. Bits are packed here; bytes need the ranges of all vectors.
+        One of `minilm.vectors.quantization.PRECISIONS`. The results of a pack are quantized for ``"binary"`` and
+        ``"ubinary"``. For ``"int8"`` and ``"uint8"`` they stay float32, since these need the ranges of all vectors.
     normalize_embeddings
         Whether the vectors are brought to length 1.
     dimension
@@ -43,11 +44,11 @@ class Encoding:
     pooling: Pooling
     steps: tuple[Dense | Normalize, ...]
     max_seq_length: int
-    prompt: str = ""
-    output_value: str | None = "sentence_embedding"
-    precision: str = "float32"
-    normalize_embeddings: bool = False
-    dimension: int | None = None
+    prompt: str
+    output_value: str | None
+    precision: str
+    normalize_embeddings: bool
+    dimension: int
 
     def __post_init__(self) -> None:
         if self.output_value not in OUTPUT_VALUES:
@@ -79,7 +80,8 @@ class Encoding:
 
     def _vectors(self, pack: Pack, hidden_states: Array) -> Array:
         """Token vectors [total_tokens, hidden] → text vectors [texts, components], on the backend."""
-        backend, skip = self.transformer.model.backend, self._prompt_tokens
+        backend = self.transformer.model.backend
+        skip = self._prompt_tokens if self.prompt and not self.pooling.include_prompt else 0
         pooled = []
         for run in pack.runs:
             mask = np.ones((run.texts, run.tokens), np.int64)
@@ -92,9 +94,7 @@ class Encoding:
 
     @cached_property
     def _prompt_tokens(self) -> int:
-        """How many tokens at the start of each text are the prompt's and not to be pooled."""
-        if not self.prompt or self.pooling.include_prompt:
-            return 0
+        """How many tokens the prompt and [CLS] have at the start of each text."""
         (tokens,), _ = self.tokenize([""])
         return len(tokens.input_ids) - 1  # [SEP] is not before the text
 
@@ -104,7 +104,7 @@ class Encoding:
         return [tokens for run in pack.runs for tokens in run.of(host)]
 
     def _features(self, pack: Pack, hidden_states: Array, vectors: Array) -> list[dict[str, np.ndarray]]:
-        """Return all that is known of each text, under the names of sentence-transformers."""
+        """Return a dict for each text: its ids, mask, token vectors and vector, under sentence-transformers' names."""
         host = self.transformer.model.backend.to_numpy(vectors)
         return [
             {

@@ -152,7 +152,7 @@ class SentenceTransformer(TextModel):
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         output_value: str | None = "sentence_embedding",
-        precision: str = "float32",
+        precision: str | None = "float32",
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
         device: str | None = None,
@@ -177,7 +177,7 @@ class SentenceTransformer(TextModel):
             ``"sentence_embedding"``; ``"token_embeddings"``, for each text an array [tokens, hidden]; or None, for each
             text a dict of both and the ids.
         precision
-            ``"float32"``, or fewer bits, see `minilm.vectors.quantization.quantize_embeddings`.
+            ``"float32"`` (also None), or fewer bits, see `minilm.vectors.quantization.quantize_embeddings`.
         convert_to_numpy
             Whether the vectors of many texts come as one array; if not, as a list of arrays.
         convert_to_tensor, device
@@ -212,16 +212,15 @@ class SentenceTransformer(TextModel):
         packs, truncation = self._in_packs(
             texts, count, encoding.tokenize, encoding.compute, batch_size, show_progress_bar
         )
-        dimension = self._dimension(truncate_dim)
         if output_value != "sentence_embedding":
             result: Any = gather_list(packs)
-        elif precision.endswith("binary"):
-            dtype = np.int8 if precision == "binary" else np.uint8
-            result = gather_array(packs, count, -(-dimension // 8), dtype, out)
+        elif encoding.precision.endswith("binary"):
+            dtype = np.int8 if encoding.precision == "binary" else np.uint8
+            result = gather_array(packs, count, -(-encoding.dimension // 8), dtype, out)
         else:
-            result = gather_array(packs, count, dimension, self.backend.dtype, out)
-            if precision != "float32":
-                result = quantize_embeddings(result, precision)
+            result = gather_array(packs, count, encoding.dimension, self.backend.dtype, out)
+            if encoding.precision != "float32":
+                result = quantize_embeddings(result, encoding.precision)
         truncation.report()
         if single:
             return result[0]
@@ -296,8 +295,9 @@ class SentenceTransformer(TextModel):
         truncate_dim: int | None,
         as_they_come: bool,
     ) -> Encoding:
-        """Check the settings of a call; with ``as_they_come``, vectors must be final before the last one is there."""
-        if as_they_come and check_precision(precision) in ("int8", "uint8"):
+        """Check the settings of a call. With ``as_they_come`` each vector is final as soon as it is computed."""
+        precision = check_precision(precision)
+        if as_they_come and precision in ("int8", "uint8"):
             raise ValueError(
                 f"{precision} needs the ranges of all vectors before the first is written: encode to float32, then "
                 "call quantize_embeddings"
@@ -311,7 +311,7 @@ class SentenceTransformer(TextModel):
             self.max_seq_length,
             prompt=self._choose_prompt(prompt_name, prompt),
             output_value=output_value,
-            precision=check_precision(precision),
+            precision=precision,
             normalize_embeddings=normalize_embeddings,
             dimension=self._dimension(truncate_dim),
         )

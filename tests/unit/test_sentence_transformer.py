@@ -176,6 +176,7 @@ def test_precisions(model: SentenceTransformer, texts: list[str]) -> None:
     assert abs(low + (levels + 0.5) * (high - low) / 255 - vectors).max() < ((high - low) / 255).max()
     np.testing.assert_array_equal(model.encode(texts, precision="int8").astype(int) + 128, levels)
     assert model.encode([], precision="int8").shape == (0, 12)
+    np.testing.assert_array_equal(model.encode(texts, precision=None), vectors)
     with pytest.raises(ValueError, match="ranges need several vectors"):
         model.encode("a", precision="uint8")
 
