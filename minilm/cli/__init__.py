@@ -1,4 +1,4 @@
-"""The command line: ``minilm COMMAND …``. Results go to stdout, talk goes to stderr.
+"""The command line: ``minilm COMMAND …``. Results go to stdout, messages go to stderr.
 
 Nothing but click is imported before a command runs, so that ``minilm --help`` is quick.
 """
@@ -21,8 +21,8 @@ __all__ = ["main"]
 def main() -> None:
     """all-MiniLM-L6-v2 and the BERT family in NumPy.
 
-    Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed (one line says why;
-    MINILM_TRACEBACK=1 shows where), 2 wrong usage, 130 interrupted.
+    Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 failed, with one line on the
+    reason (MINILM_TRACEBACK=1 adds the traceback); 2 wrong usage; 130 interrupted; 141 the reader of a pipe has ended.
     """
 
 

@@ -1,4 +1,4 @@
-"""What all commands share: how they end, how their help looks, and how they choose a model."""
+"""The base of all commands: errors and exit codes, examples in the help, the options that choose a model."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
-# What a user can bring about: a bad file, a bad text, a missing package. Anything else is our mistake, and then the
-# traceback is wanted.
+# Errors that a user can cause: a bad file, a bad text, a missing package. They are shown as one line. Any other error
+# is a mistake in minilm, and is shown with its traceback.
 EXPECTED_ERRORS = (OSError, ValueError, TypeError, ImportError, RuntimeError, MemoryError)
 
 
 class App(click.Group):
-    """The group of all commands; it turns whatever ends them into one line on stderr and an exit code."""
+    """The group of all commands; it turns exceptions into one line on stderr and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands' names in the order in which they were added."""
         return list(self.commands)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line, with standard streams that may be closed."""
+        """Run the command line; standard streams may be closed."""
         with closed_streams_replaced():
             try:
                 try:
                     return super().main(*args, **kwargs)
                 finally:
                     sys.stdout.flush()
-            except OSError as error:  # from what click writes by itself: help and version
+            except OSError as error:  # raised outside of `invoke`, where click writes help and version
                 drop_output()
                 if os.environ.get("MINILM_TRACEBACK"):
                     raise
@@ -96,7 +96,7 @@ class Command(click.Command):
 
 
 def command(name: str, examples: Sequence[str]) -> Callable[[Callable[..., Any]], Command]:
-    """Make a `Command` of a function; its docstring is the help."""
+    """Return a decorator that makes a `Command` of a function; its docstring is the help."""
     return click.command(name, cls=Command, examples=examples)
 
 
@@ -105,7 +105,7 @@ def command(name: str, examples: Sequence[str]) -> Callable[[Callable[..., Any]]
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """What the options say of the model and its backend."""
+    """The values of the options of `model_options`."""
 
     name: str
     revision: str | None
@@ -117,22 +117,22 @@ class ModelChoice:
 
     @property
     def where(self) -> dict[str, Any]:
-        """Which files."""
+        """The arguments that find the files."""
         return {"revision": self.revision, "local_files_only": self.offline}
 
     @property
     def computing(self) -> dict[str, Any]:
-        """What computes, and where."""
+        """The arguments that choose the backend."""
         return {"backend": self.backend, "device": self.device, "dtype": self.dtype}
 
     def limited_threads(self) -> AbstractContextManager[None]:
-        """Hold matrix products to ``--threads`` where no packs share the cores."""
+        """Limit each matrix product to ``--threads`` threads, for commands that do not compute packs in parallel."""
         from ..backends.threads import available_cores, limit_threads
 
         return limit_threads(self.threads or available_cores())
 
     def sentence_transformer(self, **settings: Any) -> Any:
-        """Load it as a `minilm.SentenceTransformer`."""
+        """Load the model as a `minilm.SentenceTransformer`."""
         from ..sentences.sentence_transformer import SentenceTransformer
 
         return SentenceTransformer(self.name, **self.where, **self.computing, threads=self.threads, **settings)
@@ -147,13 +147,13 @@ def model_options(default: str | None = DEFAULT_MODEL) -> Callable[[Callable[...
         click.option("--model", metavar="NAME", help="A folder, or a name on the Hugging Face Hub.",
                      **({"required": True} if default is None else {"default": default, "show_default": True})),
         click.option("--revision", metavar="REV", help="Branch, tag or commit on the Hub."),
-        click.option("--offline", is_flag=True, help="Never touch the network."),
+        click.option("--offline", is_flag=True, help="Use local files only, no network."),
         click.option("--backend", metavar="NAME", help="numba, numpy or cupy; see 'minilm info'."),
-        click.option("--device", metavar="DEVICE", help="For backends that have several: cuda:1."),
+        click.option("--device", metavar="DEVICE", help="For a backend with several devices, such as cuda:1."),
         click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True,
-                     help="What to compute in."),
+                     help="Precision of weights and results."),
         click.option("--threads", type=click.IntRange(min=1), metavar="N",
-                     help="Default: all cores this process may use."),
+                     help="Default: one for each core that this process may use."),
     ]  # fmt: skip
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,21 +23,21 @@ from .results import chart, check_folder, replacing
     ],
 )
 @click.option("--peer", "peers", multiple=True, metavar="NAME",
-              help="Measure these alone, the first being the one to compare with: minilm, minilm-numpy, "
+              help="Measure only these, and compare with the first: minilm, minilm-numpy, "
               "sentence-transformers, onnxruntime, candle. Default: all that are installed.")  # fmt: skip
 @click.option("--only", "sections", multiple=True, metavar="SECTION",
-              help="Measure these alone: start, throughput, latency, threads, growth. Default: all but growth, "
+              help="Measure only these: start, throughput, latency, threads, growth. Default: all but growth, "
               "which embeds up to 100,000 texts.")  # fmt: skip
-@click.option("--quick", is_flag=True, help="Few texts, three rounds: a first look.")
+@click.option("--quick", is_flag=True, help="Fewer texts and three rounds.")
 @click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="How many turns every peer takes.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="For all peers. Default: all cores.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Keep all numbers there.")
-@click.option("--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE", help="Draw them there.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all numbers to FILE.")
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE", help="Draw them into FILE.")
 @click.option(
     "--model", default=DEFAULT_MODEL, show_default=True, metavar="NAME", help="A folder or a name on the Hub."
 )
 @click.option("--revision", metavar="REV", help="Branch, tag or commit on the Hub.")
-@click.option("--offline", is_flag=True, help="Never touch the network.")
+@click.option("--offline", is_flag=True, help="Use local files only, no network.")
 def bench(
     peers: tuple[str, ...],
     sections: tuple[str, ...],

@@ -26,7 +26,7 @@ from .texts import Passage, alongside, given_texts, text_arguments, text_file
 @click.option("--json", "as_json", is_flag=True, help="As JSON, as Hugging Face's pipeline returns it.")
 @model_options("google-bert/bert-base-uncased")
 def fill_mask(text: str, top_k: int, as_json: bool, choice: ModelChoice) -> None:
-    """Find words for each [MASK] of TEXT."""
+    """Predict words for each [MASK] of TEXT."""
     from ..models import BertForMaskedLM
 
     model = BertForMaskedLM.from_pretrained(choice.name, **choice.where, **choice.computing)
@@ -60,10 +60,11 @@ def fill_mask(text: str, top_k: int, as_json: bool, choice: ModelChoice) -> None
 def rerank(
     query: str, files: tuple[str, ...], top_k: int, by_paragraph: bool, as_json: bool, choice: ModelChoice
 ) -> None:
-    """Sort lines by how well they answer.
+    """Sort lines by their relevance to a query.
 
-    Prints the lines that answer QUERY best: score, file, line number, text. The model reads the query together with
-    every line: slower than 'minilm search', and more exact. Without FILE, or for -, standard input is read.
+    Prints the most relevant lines, the best first: score, file, line number, text. A cross-encoder reads the query
+    together with every line, which is slower than 'minilm search', and more exact. Without FILE, or for -, standard
+    input is read.
     """
     from ..sentences.cross_encoder import CrossEncoder
 
@@ -97,7 +98,7 @@ def rerank(
 def classify(texts: tuple[str, ...], path: str | None, top_k: int, as_json: bool, choice: ModelChoice) -> None:
     """Give texts the labels of a BERT classifier.
 
-    Scores are probabilities by softmax or sigmoid, as the model's config tells; a regression's number stays as it is.
+    Scores are probabilities, by softmax or sigmoid as the model's config says. A regression's number stays as it is.
     """
     from ..sentences.text_classifier import TextClassifier
 

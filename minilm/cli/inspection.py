@@ -1,4 +1,4 @@
-"""The commands that look inside: tokens, info, profile."""
+"""The commands tokens, info and profile: what a model reads, what is installed, where the time goes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from .texts import given_texts, text_arguments, text_file
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each text.")
 @model_options()
 def tokens(texts: tuple[str, ...], path: str | None, as_json: bool, choice: ModelChoice) -> None:
-    """Show what the model reads of texts.
+    """Show the tokens of texts.
 
-    Word pieces, their ids, and what truncation cuts.
+    Prints word pieces, their ids, and what truncation cuts.
     """
     model = choice.sentence_transformer()
     for text in given_texts(texts, path)[0]:
@@ -77,13 +77,13 @@ def _columns(upper: Sequence[str], lower: Sequence[str]) -> Iterator[str]:
 def info(as_json: bool, choice: ModelChoice) -> None:
     """Show versions, machine and checkpoint.
 
-    Backends that can compute here, the BLAS that NumPy uses, the cores that this process may use; the checkpoint's
-    source, sizes and digests.
+    Prints the backends that work here, NumPy's BLAS, and the cores that this process may use; and the source, sizes and
+    digests of the checkpoint.
     """
     facts = {"minilm": _software(), "machine": _machine()}
     try:
         facts["model"] = _checkpoint(choice)
-    finally:  # what is known helps to see why the model is not there
+    finally:  # versions and machine are printed although the model is not found: they help to find the reason
         if as_json:
             click.echo(json.dumps(facts, ensure_ascii=False, indent=2))
         else:
@@ -141,7 +141,7 @@ def _checkpoint(choice: ModelChoice) -> dict[str, Any]:
 
 
 def _section(title: str, facts: dict[str, Any]) -> str:
-    """A heading and a line for each fact; a fact that is a table follows with a line for each of its own."""
+    """Return a heading and a line for each fact; a fact that is a dict has a line for each of its entries."""
     lines = [title]
     for key, value in facts.items():
         if isinstance(value, dict):
@@ -165,7 +165,7 @@ def _section(title: str, facts: dict[str, Any]) -> str:
 def profile(texts: tuple[str, ...], path: str | None, repeat: int, choice: ModelChoice) -> None:
     """Show where the time goes.
 
-    Embeds the texts on one thread and tells every operation's calls, time, share, and FLOP rate.
+    Embeds the texts one pack after another, and prints calls, time, share and FLOP rate of every operation.
     """
     from ..inspection.trace import format_profile, profile as measure
 

@@ -26,11 +26,11 @@ from .results import chart, check_folder, replacing
               help="Compare a port's intermediate results, an .npz, too.")  # fmt: skip
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE",
               help="Compare nothing; write the results in float64 to an .npz, as a reference for a port.")  # fmt: skip
-@click.option("--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE", help="Draw the table there.")
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE", help="Draw the table into FILE.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit on the Hub.")
-@click.option("--offline", is_flag=True, help="Never touch the network.")
+@click.option("--offline", is_flag=True, help="Use local files only, no network.")
 @click.option("--backend", metavar="NAME", help="The backend to compare, in the column ours; see 'minilm info'.")
-@click.option("--device", metavar="DEVICE", help="For backends that have several: cuda:1.")
+@click.option("--device", metavar="DEVICE", help="For a backend with several devices, such as cuda:1.")
 def parity(
     model: str,
     texts: tuple[str, ...],

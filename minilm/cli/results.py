@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     goes on where it stands, and keeps what the file holds.
     """
     plain, descriptor = is_plain(path), _descriptor(path)
-    target = path.resolve() if plain else path  # a link stays one, and its target is what is replaced
+    target = path.resolve() if plain else path  # a link is kept, and its target is replaced
     written = target.with_name(f".{target.name}.{os.getpid()}.part") if plain else target
     try:
         file_or_number = written if descriptor is None else os.dup(descriptor)
@@ -54,7 +54,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.replace(written, target)
     except BaseException as error:
         if plain:
-            with contextlib.suppress(OSError):  # the first error is the one to tell
+            with contextlib.suppress(OSError):  # report the first error
                 written.unlink(missing_ok=True)
         ours = isinstance(error, OSError) and error.filename in (None, str(written), written)
         if ours and not isinstance(error, BrokenPipeError):
@@ -63,7 +63,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _json_vector(vector: Any) -> str:
-    """A vector as JSON; nine digits bring every float32 back exactly, and seventeen every float64."""
+    """Return a vector as JSON, with digits enough to read back the same number: 9 for float32, 17 for float64."""
     digits = {"float32": "%.9g", "float64": "%.17g"}.get(str(vector.dtype), "%d")
     return "[" + ", ".join([digits] * len(vector)) % tuple(vector.tolist()) + "]"
 
@@ -78,9 +78,9 @@ def write_jsonl(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
 
 
 def write_npy(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
-    """Write one array [texts, components] as it comes; its header, of fixed size, is filled in at the end.
+    """Write one array [texts, components], chunk by chunk; its header, of fixed size, is written again at the end.
 
-    ``file`` must be one that can go back; `write_at_once` is for those that cannot.
+    ``file`` must be seekable; `write_at_once` is for files that are not.
     """
     from numpy.lib import format as npy
 
@@ -106,14 +106,14 @@ def write_npz(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
 
 
 def write_at_once(kind: str, file: BinaryIO, chunks: Iterable[Chunk]) -> None:
-    """Write with the writer of that name into memory first, then into ``file``."""
+    """Write into memory with the writer of that name, then all at once into ``file``."""
     buffer = io.BytesIO()
     WRITERS[kind](buffer, chunks)
     file.write(buffer.getbuffer())
 
 
 def write_short(file: BinaryIO, chunks: Iterable[Chunk], components: int = 6) -> None:
-    """Write each text and the first few numbers of its vector, for people."""
+    """Write each text and the first few numbers of its vector, for reading on a terminal."""
     for texts, vectors in chunks:
         for text, vector in zip(texts, vectors, strict=True):
             shown = "  ".join(f"{x:10.7f}" if vector.dtype.kind == "f" else f"{x:4d}" for x in vector[:components])
@@ -127,12 +127,12 @@ WRITERS: dict[str, Callable[[BinaryIO, Iterable[Chunk]], None]] = {
     "npz": write_npz,
     "short": write_short,
 }
-GOING_BACK = {"npy", "npz"}
+NEED_SEEK = {"npy", "npz"}
 SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".npy": "npy", ".npz": "npz"}
 
 
 def check_folder(file: Path | None) -> None:
-    """Raise a usage error, before the work and not after it, if there is no folder to write ``file`` to."""
+    """Raise a usage error if the folder of ``file`` does not exist: called before the work, not after it."""
     if file is not None and not file.absolute().parent.is_dir():
         raise click.UsageError(f"{file}: there is no folder {file.parent}")
 

@@ -15,16 +15,16 @@ from typing import Any
 import click
 
 from .app import ModelChoice, command, model_options
-from .results import GOING_BACK, SUFFIXES, WRITERS, Chunk, is_plain, replacing, shorten, write_at_once
+from .results import NEED_SEEK, SUFFIXES, WRITERS, Chunk, is_plain, replacing, shorten, write_at_once
 from .texts import STDIN, Passage, alongside, given_texts, nonblank_lines, paragraphs, text_arguments, text_file
 
 CHUNK_TEXTS = 2048  # texts that are read, embedded and written before the next are read
 
 top_passages = click.option(
-    "-k", "--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many to show."
+    "-k", "--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many lines to show."
 )
 by_paragraph = click.option(
-    "--paragraphs", "by_paragraph", is_flag=True, help="Take paragraphs (between blank lines), not lines."
+    "--paragraphs", "by_paragraph", is_flag=True, help="Compare paragraphs (between blank lines) instead of lines."
 )
 prompt_name = click.option("--prompt-name", metavar="NAME", help="Put this prompt of the model before every text.")
 
@@ -45,12 +45,12 @@ prompt_name = click.option("--prompt-name", metavar="NAME", help="Put this promp
               "standard output.")  # fmt: skip
 @click.option("--format", "kind", type=click.Choice(list(WRITERS)),
               help="Default: by FILE's suffix; jsonl on standard output, short on a terminal.")  # fmt: skip
-@click.option("--normalize", is_flag=True, help="Bring the vectors to length 1, should the model not do so itself.")
+@click.option("--normalize", is_flag=True, help="Scale the vectors to length 1, if the model does not do so itself.")
 @click.option("--dim", type=click.IntRange(min=1), metavar="N", help="Keep only the first N numbers of each vector.")
 @click.option("--precision", type=click.Choice(["float32", "binary", "ubinary"]), default="float32", show_default=True,
-              help="binary keeps the signs alone, eight to a byte.")  # fmt: skip
+              help="binary and ubinary keep only the signs, eight in a byte.")  # fmt: skip
 @click.option("--truncation", type=click.Choice(["warn", "error", "silent"]), default="warn", show_default=True,
-              help="What to do about texts of more tokens than the model reads.")  # fmt: skip
+              help="What to do with texts of more tokens than the model reads.")  # fmt: skip
 @prompt_name
 @model_options()
 def embed(
@@ -64,22 +64,23 @@ def embed(
 ) -> None:
     """Turn texts into vectors.
 
-    The texts are the arguments, or the lines of a file, or those of standard input; an empty line is a text, too, so
-    that the n-th vector is the n-th line's. They stream through: memory does not grow with their number, .npz excepted.
+    The texts are the arguments, or the lines of a file, or those of standard input. An empty line is a text, too: the
+    n-th vector belongs to the n-th line. Texts are read and vectors are written chunk by chunk, so memory does not grow
+    with their number, except for .npz.
 
     jsonl is a line {"text": …, "embedding": […]} for each text, npy one array [texts, numbers], npz the arrays
-    "embeddings" and "texts". On a terminal you see the first numbers of each vector.
+    "embeddings" and "texts". On a terminal, short shows the first numbers of each vector.
     """
     given, total = given_texts(texts, path)
     if output == Path("-"):
         output = None
     if kind is None:
         kind = _kind_of(output)
-    if output is None and kind in GOING_BACK and sys.stdout.isatty():
+    if output is None and kind in NEED_SEEK and sys.stdout.isatty():
         raise click.UsageError(f"{kind} is not for a terminal: give -o FILE, or a pipe.")
     chunks = _embedded(given, total, choice, truncation, settings)
     with replacing(output) if output is not None else nullcontext(sys.stdout.buffer) as file:
-        if kind in GOING_BACK and (output is None or not is_plain(output)):
+        if kind in NEED_SEEK and (output is None or not is_plain(output)):
             write_at_once(kind, file, chunks)
         else:
             WRITERS[kind](file, chunks)
@@ -96,7 +97,7 @@ def _kind_of(output: Path | None) -> str:
 def _embedded(
     texts: Iterable[str], total: int | None, choice: ModelChoice, truncation: str, settings: dict[str, Any]
 ) -> Iterator[Chunk]:
-    """Yield the texts with their vectors, chunk by chunk; one chunk without texts if there are none at all."""
+    """Yield the texts with their vectors, chunk by chunk; without texts one empty chunk, for its width and dtype."""
     model = choice.sentence_transformer(truncation=truncation)
     encoding = {
         "normalize_embeddings": settings["normalize"],
@@ -114,7 +115,7 @@ def _embedded(
 
 
 def progress(total: int | None) -> Any:
-    """A bar on stderr, once it takes longer than two seconds; none where results scroll by on the same terminal."""
+    """Return a progress bar for stderr that appears after two seconds, unless results are printed on a terminal."""
     from tqdm import tqdm
 
     hidden = not sys.stderr.isatty() or sys.stdout.isatty()
@@ -132,7 +133,7 @@ def progress(total: int | None) -> Any:
 @text_arguments
 @text_file
 @click.option("--measure", type=click.Choice(["cosine", "dot", "euclidean", "manhattan"]),
-              help="Default: the model's own, mostly cosine.")  # fmt: skip
+              help="Default: the model's own, usually cosine.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with all digits.")
 @prompt_name
 @model_options()
@@ -146,7 +147,8 @@ def similarity(
 ) -> None:
     """Compare every text with every other.
 
-    1 is the same direction, 0 is unrelated; distances (euclidean, manhattan) are negative, 0 is the same.
+    A cosine of 1 means the same direction, 0 means unrelated. Distances (euclidean, manhattan) are negative, and 0
+    means the same vector.
     """
     given = list(given_texts(texts, path)[0])
     if not given:
@@ -161,7 +163,7 @@ def similarity(
 
 
 def _matrix(texts: list[str], scores: Any) -> str:
-    """A square table: texts and numbers down the side, the numbers again across."""
+    """Return a square table: a numbered text for each row, and its number again for each column."""
     digits = len(str(len(texts)))
     cells = [[f"{score:.4f}" for score in row] for row in scores.tolist()]
     width = max(len(cell) for row in cells for cell in row)
@@ -196,13 +198,13 @@ def search(
     """Find lines by their meaning.
 
     Prints the lines that are nearest to QUERY, the best first: score, file, line number, text. Without FILE, or for -,
-    standard input is searched.
+    standard input is read.
     """
     print_passages(_nearest(query, passages_of(files, by_paragraph), top_k, choice), files, as_json)
 
 
 def passages_of(files: Sequence[str], by_paragraph: bool) -> Iterator[Passage]:
-    """Yield what there is to read in files, or in standard input."""
+    """Yield the lines or paragraphs of files, or of standard input."""
     if not files and sys.stdin.isatty():
         raise click.UsageError("No files: name some, or give texts on standard input.")
     split = paragraphs if by_paragraph else nonblank_lines
@@ -210,7 +212,7 @@ def passages_of(files: Sequence[str], by_paragraph: bool) -> Iterator[Passage]:
 
 
 def _nearest(query: str, passages: Iterator[Passage], top_k: int, choice: ModelChoice) -> list[tuple[float, Passage]]:
-    """Keep the best of every chunk, so that memory does not grow with the files."""
+    """Return the best passages; only these are kept from chunk to chunk, so memory does not grow with the files."""
     from ..vectors.search import semantic_search
 
     model = choice.sentence_transformer(similarity_fn_name="cosine")
@@ -233,7 +235,7 @@ def best_passages(
 
 
 def print_passages(found: list[tuple[float, Passage]], files: Sequence[str], as_json: bool) -> None:
-    """Print scores and passages, with the place of each."""
+    """Print passages with their scores and places."""
     if not found:
         raise click.ClickException(f"there is no text in {', '.join(files) or 'standard input'}")
     for score, passage in found:

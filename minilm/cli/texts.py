@@ -25,7 +25,7 @@ class Passage(NamedTuple):
 
 @contextmanager
 def _opened(path: str) -> Iterator[BinaryIO]:
-    """Open a file to read bytes; every error that the system raises meanwhile names it."""
+    """Open a file to read bytes; an `OSError` inside the ``with`` block gets its name."""
     name = "standard input" if path == STDIN else path
     try:
         if path == STDIN:
@@ -44,7 +44,7 @@ def lines(path: str) -> Iterator[Passage]:
         while raw := file.readline():
             number += 1
             if number == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")  # Windows' mark of UTF-8
+                raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark that Windows writes
             try:
                 text = raw.decode()
             except UnicodeDecodeError as error:
@@ -55,12 +55,12 @@ def lines(path: str) -> Iterator[Passage]:
 
 
 def nonblank_lines(path: str) -> Iterator[Passage]:
-    """Yield the lines that have anything to read."""
+    """Yield the lines that are not blank."""
     return (passage for passage in lines(path) if passage.text.strip())
 
 
 def paragraphs(path: str) -> Iterator[Passage]:
-    """Yield what stands between blank lines, each paragraph as one line."""
+    """Yield the paragraphs, which blank lines separate, each as one line."""
     for blank, group in itertools.groupby(lines(path), key=lambda passage: not passage.text.strip()):
         if not blank:
             block = list(group)
@@ -83,9 +83,9 @@ def alongside(
 
 
 def given_texts(arguments: Sequence[str], path: str | None) -> tuple[Iterable[str], int | None]:
-    """Return the texts that a command was given, and how many they are, None where only the end will tell.
+    """Return the texts that a command was given, and their number, None if it is not known before the end.
 
-    They are the arguments, or else the lines of a file, or else those of standard input.
+    The texts are the arguments, or else the lines of a file, or else those of standard input.
     """
     if arguments and path is not None:
         raise click.UsageError("Give texts as arguments or with -f FILE, not both.")
@@ -99,7 +99,7 @@ def given_texts(arguments: Sequence[str], path: str | None) -> tuple[Iterable[st
 
 
 def _count_lines(path: str) -> int | None:
-    """How many lines a file has; not for pipes and the like, which can be read only once."""
+    """Return the number of lines of a file; None for a pipe or the like, which can be read only once."""
     if not os.path.isfile(path):
         return None
     with open(path, "rb") as file:

@@ -46,7 +46,7 @@ class CrossEncoder(TextModel):
     device, backend, dtype, threads, truncation
         As in `minilm.SentenceTransformer`.
     prompts, default_prompt_name
-        Texts that `predict` puts before the first text of each pair.
+        As in `minilm.SentenceTransformer`; a prompt goes before the first text of each pair.
     cache_folder, revision, local_files_only, token
         Where and how the files are found, see `minilm.loading.hub.find_files`.
     num_labels
@@ -54,8 +54,8 @@ class CrossEncoder(TextModel):
     max_length
         How many tokens of a pair are read, see `max_seq_length`.
     activation_fn
-        What makes scores of logits, a function of a NumPy array. By default the one that the model's config names, else
-        sigmoid for one label and nothing for several.
+        A function of a NumPy array that turns logits into scores. By default the one that the model's config names,
+        else sigmoid for one label, and none for several.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class CrossEncoder(TextModel):
 
     @property
     def num_labels(self) -> int:
-        """How many scores a pair gets."""
+        """How many labels the model has: the number of scores of a pair."""
         return len(self.transformer.model.config.labels)
 
     @also_named(sentences="inputs", activation_fct="activation_fn")
@@ -132,15 +132,15 @@ class CrossEncoder(TextModel):
         inputs
             A pair of strings, or many: a sequence, a NumPy array [pairs, 2], or an iterator, which is read as it goes.
         prompt_name, prompt
-            What to put before the first text of every pair: one of `prompts` by name, or the text itself, which wins.
+            The prompt before the first text of each pair: one of `prompts` by its name, or the text itself, which wins.
         batch_size
             How many pairs are computed together at most. The tokens in a pack are limited as well.
         show_progress_bar
             A bar on stderr; None shows one if this package's logger is at level INFO or DEBUG.
         activation_fn
-            What makes scores of logits; by default the model's own `activation_fn`.
+            A function that turns logits into scores; by default the model's own `activation_fn`.
         apply_softmax
-            Whether the scores of several labels are made to sum to 1 (after ``activation_fn``).
+            Whether softmax is applied to the scores of several labels (after ``activation_fn``).
         convert_to_numpy
             Whether the scores of many pairs come as one array; if not, as a list.
         convert_to_tensor, device

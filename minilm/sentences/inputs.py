@@ -21,9 +21,9 @@ Packs = Iterable[tuple[np.ndarray, Sequence[Any]]]  # what `running.in_packs` yi
 
 
 def as_texts(inputs: Any) -> tuple[Iterator[str], int | None]:
-    """Return the texts one by one, and how many there are, None where only the end will tell.
+    """Return an iterator over the texts, and their number, None if it is not known before the end.
 
-    What has a length is checked here and now, before any work is done; an iterator is checked as it goes.
+    Inputs with a length are checked at once, before any work is done; those of an iterator when they are read.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def as_texts(inputs: Any) -> tuple[Iterator[str], int | None]:
 
 
 def as_pairs(inputs: Any) -> tuple[Iterator[tuple[str, str]], int | None]:
-    """Return the pairs of texts one by one, and how many there are, None where only the end will tell.
+    """Return an iterator over the pairs of texts, and their number, None if it is not known before the end.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
 
 
 def check_settings(batch_size: int, convert_to_tensor: bool, device: str | None) -> None:
-    """Raise a `ValueError` for what `encode` and `predict` take for sentence-transformers' sake and cannot do."""
+    """Raise a `ValueError` for settings that are accepted as in sentence-transformers but can't be fulfilled."""
     check_count("batch_size", batch_size)
     if convert_to_tensor:
         raise ValueError("convert_to_tensor=True: there are no tensors here; wrap the result in torch.from_numpy")
@@ -129,7 +129,7 @@ def check_settings(batch_size: int, convert_to_tensor: bool, device: str | None)
 
 
 def also_named(**old_names: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """Let a function take arguments by the names that they had in earlier versions of sentence-transformers."""
+    """Decorate a function: its arguments may also be given by the names of earlier sentence-transformers versions."""
 
     def decorate(function: Callable[..., T]) -> Callable[..., T]:
         @functools.wraps(function)
@@ -166,13 +166,13 @@ class Truncation:
 
     @classmethod
     def check_mode(cls, mode: str) -> str:
-        """Return ``mode``; raise a `ValueError` if there is no such thing."""
+        """Return ``mode``; raise a `ValueError` if it is none of `MODES`."""
         if mode not in cls.MODES:
             raise ValueError(f"truncation must be one of {', '.join(map(repr, cls.MODES))}, got {mode!r}")
         return mode
 
     def add(self, lost: np.ndarray) -> None:
-        """Take note of how many tokens each of the next texts lost; raise a `ValueError` in the mode ``"error"``."""
+        """Count the tokens that each of the next texts lost; in mode ``"error"`` raise a `ValueError` if any did."""
         start = self.seen
         self.seen += len(lost)
         if not lost.any():
@@ -196,7 +196,7 @@ class Truncation:
             stacklevel, frame = stacklevel + 1, frame.f_back
         warnings.warn(
             f"{self.texts} of {self.seen} inputs have more than {self.max_length} tokens and lost {self.tokens} tokens "
-            "(truncation='silent' says nothing, truncation='error' refuses them)",
+            "(truncation='silent' does not warn, truncation='error' refuses such inputs)",
             stacklevel=stacklevel + 1,
         )
 
@@ -244,12 +244,12 @@ def gather_array(packs: Packs, count: int | None, width: int, dtype: Any, out: n
     packs
         Rows and their vectors, in any order.
     count
-        How many rows there will be; None if only the end will tell.
+        The number of rows, None if it is not known before the end.
     width, dtype
         Of every vector.
     out
-        An array or memmap to write into, of exactly ``count`` rows if that is known; otherwise of enough of them, and
-        then the rows that were filled are returned.
+        An array or memmap to write into, of exactly ``count`` rows if that is known, else of as many or more; the rows
+        that were filled are returned.
     """
     if out is not None:
         _check_out(out, count, width, dtype)
@@ -260,7 +260,7 @@ def gather_array(packs: Packs, count: int | None, width: int, dtype: Any, out: n
         if needed > len(array):
             if out is not None:
                 raise ValueError(f"out has {len(out)} rows, but there are more inputs than that")
-            array.resize((max(needed, 2 * len(array)), width), refcheck=False)  # grows in place where it can
+            array.resize((max(needed, 2 * len(array)), width), refcheck=False)  # grows in place if possible
         array[rows] = vectors
         filled += len(rows)
     if out is None:

@@ -38,7 +38,7 @@ _TORCH_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def torch_activation(path: str) -> Callable[[Array], Array]:
-    """Return the function that a config means by a dotted name such as ``torch.nn.modules.activation.Tanh``."""
+    """Return the function of a dotted name from a config, such as ``torch.nn.modules.activation.Tanh``."""
     package, _, name = path.rpartition(".")
     if not package.startswith("torch.nn") or name not in _TORCH_ACTIVATIONS:
         known = ", ".join(_TORCH_ACTIVATIONS)
@@ -113,7 +113,7 @@ class Dense:
 
     @property
     def out_features(self) -> int:
-        """The width of what comes out."""
+        """How many components the output has."""
         return int(self.params["linear"]["weight"].shape[0])
 
     def __call__(self, x: Array, ops: Operations) -> Array:
@@ -126,7 +126,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Normalize:
-    """The text's vector at length 1."""
+    """Scale the text's vector to length 1."""
 
     def __call__(self, x: Array, ops: Operations) -> Array:
         """[texts, hidden] → the same shape."""
@@ -135,7 +135,7 @@ class Normalize:
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
-# How `Pooling` was written down before it had a single ``pooling_mode``; the order is that of the concatenation.
+# The older format of ``Pooling``: a flag for each mode instead of one ``pooling_mode``, concatenated in this order.
 _POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -208,7 +208,7 @@ def load_transformer(files: ModelFiles, model_class: type[PreTrainedModel], back
 
 
 def max_seq_length(config: Mapping[str, Any], path: Path | None, model_max_length: int, positions: int) -> int:
-    """Return how many tokens a sentence model reads: what ``sentence_bert_config.json`` says, or what the model can."""
+    """Return how many tokens are read: as ``sentence_bert_config.json`` says, else as tokenizer and model allow."""
     limit = config.get("max_seq_length") or min(model_max_length, positions)
     if type(limit) is not int:
         raise ValueError(f"{path}: max_seq_length must be an integer, found {limit!r}")

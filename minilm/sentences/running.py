@@ -22,7 +22,7 @@ PACK_TOKENS = 384  # the budget of a pack: large against the cost of Python arou
 
 
 def compute_in_memory(compute: Callable[[Pack], Sequence[Any]], pack: Pack) -> Sequence[Any]:
-    """Return ``compute(pack)``; where memory does not suffice, compute quarters of the pack one after another.
+    """Return ``compute(pack)``; if memory does not suffice, compute quarters of the pack one after another.
 
     Raises
     ------

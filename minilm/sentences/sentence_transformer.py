@@ -34,11 +34,11 @@ class SentenceTransformer(TextModel):
         Instead of a name: a `Transformer`, a `Pooling`, then any of `Dense` and `Normalize`, of
         `minilm.sentences.modules`.
     device, backend
-        What computes, and where, see `minilm.backends.get_backend`. (Modules bring theirs with them.)
+        The device and the backend, see `minilm.backends.get_backend`. Modules have theirs already.
     prompts
         Texts that `encode` puts before its inputs, by name. They add to those of the model's config, and win over them.
     default_prompt_name
-        The prompt of calls that name none.
+        The prompt for calls that name none.
     cache_folder, revision, local_files_only, token
         Where and how the files are found, see `minilm.loading.hub.find_files`.
     similarity_fn_name
@@ -50,8 +50,9 @@ class SentenceTransformer(TextModel):
     threads
         How many packs of texts are computed side by side; by default one for each core.
     truncation
-        What happens when a text has more tokens than `max_seq_length` and is cut: ``"warn"`` says once a call how many
-        texts lost how many tokens, ``"error"`` raises a `ValueError`, ``"silent"`` cuts as sentence-transformers does.
+        What happens to texts of more tokens than `max_seq_length`. ``"warn"`` cuts them, and warns once in a call how
+        many texts lost how many tokens; ``"silent"`` cuts them, as sentence-transformers does; ``"error"`` raises a
+        `ValueError`.
 
     Examples
     --------
@@ -111,7 +112,7 @@ class SentenceTransformer(TextModel):
 
     @property
     def similarity_fn_name(self) -> str:
-        """How `similarity` compares: ``"cosine"``, ``"dot"``, ``"euclidean"`` or ``"manhattan"``."""
+        """The measure of `similarity`: ``"cosine"``, ``"dot"``, ``"euclidean"`` or ``"manhattan"``."""
         return self._similarity_fn_name
 
     @similarity_fn_name.setter
@@ -168,7 +169,7 @@ class SentenceTransformer(TextModel):
         inputs
             A string, or many: a sequence, a NumPy array, a pandas Series, or an iterator, which is read as it goes.
         prompt_name, prompt
-            What to put before every text: one of `prompts` by name, or the text itself, which wins.
+            The prompt before every text: one of `prompts` by its name, or the text itself, which wins.
         batch_size
             How many texts are computed together at most. The tokens in a pack are limited as well.
         show_progress_bar
@@ -243,10 +244,10 @@ class SentenceTransformer(TextModel):
         Parameters
         ----------
         inputs
-            Any iterable of strings, which is read as it goes; it may have no end.
+            Any iterable of strings. An iterator is read chunk by chunk, and may be endless.
         size
-            How many texts a chunk has; the last one has what is left. Texts are sorted by length within a chunk, so
-            that small chunks cost speed.
+            How many texts a chunk has; the last one has the rest. Texts are sorted by length within a chunk, so small
+            chunks cost speed.
         prompt_name, prompt, batch_size, show_progress_bar, normalize_embeddings, truncate_dim
             As in `encode`.
         precision
@@ -347,7 +348,7 @@ class SentenceTransformer(TextModel):
     # ---- tokens ------------------------------------------------------------------------------------------------------
 
     def tokenize(self, texts: Sequence[str]) -> Any:
-        """Return what the model reads of the texts, cut to `max_seq_length`: int64 arrays [texts, tokens]."""
+        """Return ids, token types and mask of the texts, cut to `max_seq_length`: int64 arrays [texts, tokens]."""
         return self.tokenizer(
             list(as_texts(texts)[0]), padding=True, truncation=True, max_length=self.max_seq_length, return_tensors="np"
         )
