@@ -110,7 +110,9 @@ def _is_task(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool
 
 def _flat(x: np.ndarray) -> np.ndarray:
     """Return all numbers of x in order as [numbers], contiguous and aligned: a view if x is so already."""
-    return np.require(x, requirements=["C", "A"]).reshape(-1)
+    if not (x.flags.c_contiguous and x.flags.aligned):
+        x = np.require(x, requirements=["C", "A"])
+    return x.reshape(-1)
 
 
 def _product(task: int, x: Array, weight: PaneledMatrix, bias: Array | None) -> Array:
@@ -197,7 +199,7 @@ class NumbaOperations(Operations):
             return super().embeddings(*given, *tables, norm_weight, norm_bias, eps)
         ids = [np.require(ids, np.intp, ["C", "A"]).reshape(-1) for ids in given]
         for each, table in zip(ids, tables, strict=True):
-            if each.size and not 0 <= each.min() <= each.max() < len(table):
+            if each.size and each.view(np.uintp).max() >= len(table):  # a negative id is a large unsigned number
                 raise IndexError(f"ids from {each.min()} to {each.max()} look beyond a table of {len(table)} rows")
         y = np.empty((*input_ids.shape, words.shape[1]), _FLOAT32)
         kernels.embed_layer_norm(_rows(y), *ids, *tables, norm_weight, norm_bias, np.float32(eps))
