@@ -75,18 +75,19 @@ def total(parts: list[Any], owned: bool = False) -> Any:
     if isinstance(first, Slice):
         start, rest = xp.zeros(first.shape, dtype=values.dtype, device=values.device), parts
     else:
-        start, rest = _dense(first), others
+        start, rest = dense(first), others
         if not owned:
-            start, rest = start + _dense(others[0]), others[1:]
+            start, rest = start + dense(others[0]), others[1:]
     for part in rest:
         if isinstance(part, Slice):
             start[part.key] += part.values
         else:
-            start += _dense(part)
+            start += dense(part)
     return start
 
 
-def _dense(part: Any) -> Array:
+def dense(part: Any) -> Array:
+    """Fill up what is sparse."""
     if isinstance(part, Slice):
         return total([part])
     return part.dense() if isinstance(part, Rows) else part

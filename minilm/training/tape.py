@@ -14,7 +14,7 @@ from typing import Any
 
 from ..arrays import Array, array_namespace
 from ..operations import OPERATIONS, REFERENCE, Operations
-from .gradients import Gradients, Slice, total
+from .gradients import Gradients, Slice, dense, total
 from .vjps import VectorJacobianProducts
 
 PRIMITIVES = tuple(name for name in OPERATIONS if hasattr(VectorJacobianProducts, name))
@@ -120,7 +120,9 @@ class Tape(Operations):
     def record(self, name: str, output: Array, arguments: Mapping[str, Any]) -> Recorded:
         """Note down an operation by the name of its rule. What the rule does not ask for is not kept."""
         rule = getattr(self.rules, name)
-        needed = {key: _value(arguments[key]) for key in _parameters(type(self.rules), name) if key in arguments}
+        needed = {
+            key: _value(arguments[key]) for key in _parameters(getattr(type(self.rules), name)) if key in arguments
+        }
         return self.note(output, arguments, lambda gradient: rule(gradient, **needed))
 
     def note(self, output: Array, arguments: Mapping[Any, Any], rule: Callable) -> Recorded:
@@ -146,7 +148,7 @@ class Tape(Operations):
             key, sources, rule = self._steps.pop()
             if key not in pending:
                 continue  # the output does not depend on it
-            arrived = total(pending.pop(key))
+            arrived = dense(total(pending.pop(key)))
             if key in wanted:
                 found.add(wanted[key], arrived)
             for name, part in rule(arrived).items():
@@ -163,5 +165,5 @@ def _value(x: Any) -> Any:
 
 
 @functools.cache
-def _parameters(rules: type[VectorJacobianProducts], name: str) -> tuple[str, ...]:
-    return tuple(inspect.signature(getattr(rules, name)).parameters)
+def _parameters(rule: Callable) -> tuple[str, ...]:
+    return tuple(inspect.signature(rule).parameters)
