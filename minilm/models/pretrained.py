@@ -19,6 +19,7 @@ from ..backends import Backend, get_backend, on_device
 from ..config import BertConfig
 from ..loading.checkpoint import load_params, read_config
 from ..loading.hub import ModelFiles, find_files
+from ..loading.json_files import read_json
 from ..loading.tensors import MappedFile, mapped_file
 from ..operations import Operations
 from ..packing import Pack
@@ -62,6 +63,7 @@ class PreTrainedModel:
         files = (mapped_file(array) for _, array in flatten(self.params))
         self._mapped: set[MappedFile] = {file for file in files if file is not None}
         self._source: tuple[ModelFiles, dict[str, Any]] | None = None  # what `from_files` was called with
+        self.raw_config: dict[str, Any] = {}  # the whole config.json, of which `config` has what inference reads
 
     @classmethod
     def shapes(cls, config: BertConfig) -> Shapes:
@@ -128,13 +130,14 @@ class PreTrainedModel:
         params = load_params(files, cls.shapes(config), optional=cls.optional, dtype=backend.dtype)
         model = cls(params, config, backend)
         model._source = files, config_values
+        model.raw_config = {**read_json(files["config.json"]), **config_values}
         return model
 
     def with_operations(self, operations: Operations) -> Self:
         """Return this model as it computes with another table of operations. The parameters are shared."""
         backend = dataclasses.replace(self.backend, operations=operations, place=lambda placed: placed)
         model = type(self)(self.params, self.config, backend)
-        model._source = self._source
+        model._source, model.raw_config = self._source, self.raw_config
         return model
 
     def __reduce__(self) -> tuple[Any, ...]:
