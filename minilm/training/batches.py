@@ -132,8 +132,8 @@ class Batches:
 def _bytes_per_token(trainee: Trainee) -> int:
     """About what a tape keeps of a token: what goes into the products and LayerNorms, and the activation's input."""
     config = trainee.network.config
-    numbers = config.num_hidden_layers * (8 * config.hidden_size + 2 * config.intermediate_size)
-    return numbers * np.dtype(trainee.model.backend.dtype).itemsize
+    numbers: int = config.num_hidden_layers * (8 * config.hidden_size + 2 * config.intermediate_size)
+    return numbers * int(np.dtype(trainee.model.backend.dtype).itemsize)
 
 
 def _gathered(values: list[tuple[np.ndarray, Array]], count: int) -> Array:

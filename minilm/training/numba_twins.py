@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..backends.numba import backward, kernels
 from .dropout import DropoutOperations, mixed, threshold
 from .gradients import Rows
 from .optimizer import Updates
-from .vjps import VectorJacobianProducts
+from .vjps import Parts, VectorJacobianProducts
 
 _FLOAT32 = np.dtype(np.float32)
 _NO_MASK = np.empty((0, 0), np.float32)
@@ -44,7 +45,7 @@ def _heads(x: np.ndarray, num_heads: int) -> np.ndarray:
     return x.reshape(batch, tokens, num_heads, hidden // num_heads).transpose(0, 2, 1, 3)
 
 
-def _probabilities(query: np.ndarray, key: np.ndarray, num_heads: int, mask: np.ndarray | None) -> np.ndarray:
+def _probabilities(query: np.ndarray, key: np.ndarray, num_heads: int, mask: Array | None) -> Array:
     """[batch, heads, queries, keys]."""
     batch, tokens, hidden = query.shape
     p = _heads(query, num_heads) @ _heads(key, num_heads).transpose(0, 1, 3, 2)
@@ -57,7 +58,7 @@ def _probabilities(query: np.ndarray, key: np.ndarray, num_heads: int, mask: np.
 class NumbaVectorJacobianProducts(VectorJacobianProducts):
     """The rules in compiled kernels. What is not float32, no kernel takes: the reference computes it."""
 
-    def activation(self, gradient, x, name):
+    def activation(self, gradient: Array, x: Array, name: str) -> Parts:
         """GELU in one pass."""
         if name != "gelu" or not _are_float32(gradient, x):
             return super().activation(gradient, x, name)
@@ -65,7 +66,7 @@ class NumbaVectorJacobianProducts(VectorJacobianProducts):
         backward.gelu_backward(dx.reshape(-1), _flat(x))
         return {"x": dx}
 
-    def layer_norm(self, gradient, x, weight, eps):
+    def layer_norm(self, gradient: Array, x: Array, weight: Array, eps: float) -> Parts:
         """All of a row while it is in the cache."""
         if not _are_float32(gradient, x, weight):
             return super().layer_norm(gradient, x, weight, eps)
@@ -73,7 +74,17 @@ class NumbaVectorJacobianProducts(VectorJacobianProducts):
         backward.layer_norm_backward(_rows(dx), dw, db, _rows(gradient), _rows(x), weight, np.float32(eps))
         return {"x": dx, "weight": dw, "bias": db}
 
-    def attention(self, gradient, query, key, value, num_heads, extended_attention_mask, rate=0.0, seed=0):
+    def attention(
+        self,
+        gradient: Array,
+        query: Array,
+        key: Array,
+        value: Array,
+        num_heads: int,
+        extended_attention_mask: Array | None,
+        rate: float = 0.0,
+        seed: int = 0,
+    ) -> Parts:
         """Heads are strided views, BLAS makes the products, and the way back through softmax is one pass."""
         if not _are_float32(gradient, query, key, value):
             return super().attention(
@@ -95,7 +106,7 @@ class NumbaVectorJacobianProducts(VectorJacobianProducts):
         np.matmul(dp.transpose(0, 1, 3, 2), q, out=_heads(dk, num_heads))
         return {"query": dq, "key": dk, "value": dv}
 
-    def pooling(self, gradient, hidden_states, attention_mask, mode):
+    def pooling(self, gradient: Array, hidden_states: Array, attention_mask: Array, mode: str) -> Parts:
         """The mean in one pass."""
         if mode != "mean" or not _are_float32(gradient, hidden_states):
             return super().pooling(gradient, hidden_states, attention_mask, mode)
@@ -104,7 +115,7 @@ class NumbaVectorJacobianProducts(VectorJacobianProducts):
         backward.mean_pooling_backward(dx, np.ascontiguousarray(gradient), mask)
         return {"hidden_states": dx}
 
-    def dropout(self, gradient, rate, seed):
+    def dropout(self, gradient: Array, rate: float, seed: int) -> Parts:
         """The hash of a number's place in registers."""
         if not _are_float32(gradient):
             return super().dropout(gradient, rate, seed)
@@ -116,7 +127,7 @@ class NumbaVectorJacobianProducts(VectorJacobianProducts):
 class NumbaDropoutOperations(DropoutOperations):
     """Dropout without arrays of masks."""
 
-    def dropout(self, x, rate, seed):
+    def dropout(self, x: Array, rate: float, seed: int) -> Array:
         """The hash of a number's place in registers."""
         if not _are_float32(x):
             return super().dropout(x, rate, seed)
@@ -124,7 +135,16 @@ class NumbaDropoutOperations(DropoutOperations):
         _drop(y, rate, seed)
         return y
 
-    def attention(self, query, key, value, num_heads, extended_attention_mask, rate, seed):
+    def attention(
+        self,
+        query: Array,
+        key: Array,
+        value: Array,
+        num_heads: int,
+        extended_attention_mask: Array | None,
+        rate: float,
+        seed: int,
+    ) -> Array:
         """As the twin of attention that stores the probabilities, which drop out in place."""
         if not _are_float32(query, key, value):
             return super().attention(query, key, value, num_heads, extended_attention_mask, rate, seed)
@@ -138,7 +158,7 @@ class NumbaDropoutOperations(DropoutOperations):
 class NumbaUpdates(Updates):
     """A step of the optimizer in one pass over each parameter."""
 
-    def merge(self, rows):
+    def merge(self, rows: Rows) -> Rows:
         """Rows are added one by one."""
         if not _are_float32(rows.values):
             return super().merge(rows)
@@ -147,7 +167,18 @@ class NumbaUpdates(Updates):
         backward.add_rows(values, places.reshape(-1), np.ascontiguousarray(rows.values))
         return Rows(ids, values, rows.shape)
 
-    def adamw(self, parameter, gradient, first, second, betas, size, correction, eps, decay):
+    def adamw(
+        self,
+        parameter: Array,
+        gradient: Array,
+        first: Array,
+        second: Array,
+        betas: tuple[float, float],
+        size: float,
+        correction: float,
+        eps: float,
+        decay: float,
+    ) -> None:
         """All in registers."""
         arrays = parameter, first, second
         if not _are_float32(gradient, *arrays) or not all(x.flags.c_contiguous for x in arrays):

@@ -135,7 +135,7 @@ class AdamW:
             self._moments[name] = whole
         return self._moments[name]
 
-    def _update_rows(self, name: str, gradient: Rows, scale: float, rule: tuple) -> None:
+    def _update_rows(self, name: str, gradient: Rows, scale: float, rule: tuple[Any, ...]) -> None:
         """Update the rows that have occurred by now; the others have no moments, and decay at most."""
         table = self.params[name]
         xp = array_namespace(table)

@@ -48,7 +48,7 @@ def _no_rule(what: str) -> str:
     )
 
 
-def _refusing(name: str) -> Callable:
+def _refusing(name: str) -> Callable[..., Any]:
     def operator(*_: Any) -> Any:
         raise TypeError(_no_rule(name))
 
@@ -84,7 +84,8 @@ class _Namespace:
 
     def take(self, x: Recorded, indices: Array, axis: int = 0) -> Recorded:
         """Rows of a matrix are looked up like those of a table of embeddings."""
-        return x._tape.embedding(indices, x)
+        recorded: Recorded = x._tape.embedding(indices, x)
+        return recorded
 
     def __getattr__(self, name: str) -> Any:
         raise TypeError(_no_rule(f"{name}()"))
@@ -105,7 +106,9 @@ class Tape(Operations):
 
     def __init__(self, operations: Operations = REFERENCE, rules: VectorJacobianProducts | None = None) -> None:
         self.operations, self.rules, self.namespace = operations, rules or VectorJacobianProducts(), _Namespace()
-        self._steps: list[tuple[Any, dict[Any, Any], Callable]] = []  # the result's key, the arguments, the rule
+        self._steps: list[
+            tuple[Any, dict[Any, Any], Callable[..., Any]]
+        ] = []  # the result's key, the arguments, the rule
         for name in PRIMITIVES:
             setattr(self, name, functools.partial(self._call, name))
 
@@ -125,7 +128,7 @@ class Tape(Operations):
         }
         return self.note(output, arguments, lambda gradient: rule(gradient, **needed))
 
-    def note(self, output: Array, arguments: Mapping[Any, Any], rule: Callable) -> Recorded:
+    def note(self, output: Array, arguments: Mapping[Any, Any], rule: Callable[..., Any]) -> Recorded:
         """Note down a step: ``rule`` makes of its gradient those of its arguments, by their names."""
         recorded = Recorded(self, output)
         sources = {name: x.key if isinstance(x, Recorded) else x for name, x in arguments.items()}
@@ -165,5 +168,5 @@ def _value(x: Any) -> Any:
 
 
 @functools.cache
-def _parameters(rule: Callable) -> tuple[str, ...]:
+def _parameters(rule: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(rule).parameters)

@@ -61,7 +61,8 @@ class Trainee:
     @property
     def network(self) -> PreTrainedModel:
         """The model under it."""
-        return self.model.transformer.model
+        network: PreTrainedModel = self.model.transformer.model
+        return network
 
     def finished(self, params: Mapping[str, Array] | None = None) -> Any:
         """Return a model like the original with parameters copied from these ones, or from the trainee's own."""
