@@ -118,10 +118,15 @@ class Dense:
 
     def __call__(self, x: Array, ops: Operations) -> Array:
         """[texts, in] → [texts, out]."""
-        y = self.activation(ops.linear(x, **self.params["linear"]))
+        y = ops.linear(x, **self.params["linear"])
+        name = next((name for name, function in functional.ACTIVATIONS.items() if function is self.activation), None)
+        if name is not None:
+            y = ops.activation(y, name)
+        elif self.activation is not identity:
+            y = self.activation(y)
         if not self.use_residual:
             return y
-        return y + (ops.linear(x, **self.params["residual"]) if "residual" in self.params else x)
+        return ops.add(y, ops.linear(x, **self.params["residual"]) if "residual" in self.params else x)
 
 
 @dataclass(frozen=True)

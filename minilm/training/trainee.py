@@ -15,6 +15,7 @@ from ..models import PreTrainedModel
 from ..operations import Operations
 from ..packing import Pack, Tokens
 from ..parameters import Params, flatten, map_arrays, unflatten
+from ..sentences.encoding import Encoding
 from ..sentences.modules import Dense
 from ..sentences.sentence_transformer import SentenceTransformer
 from ..sentences.text_model import TextModel
@@ -75,27 +76,31 @@ class Trainee:
 
     def tokenize(self, examples: Examples) -> list[list[Tokens]]:
         """Tokenize all examples: for each column of the model's input, the tokens of every row."""
-        model, prompt = self.model, self.model._choose_prompt(None, None)
-        encode, limit = model.tokenizer.encode_packed, model.max_seq_length
-        columns = [[prompt + text for text in examples.columns[0]], *map(list, examples.columns[1:])]
-        if self.is_sentence_model:
-            columns[1:] = [[prompt + text for text in column] for column in columns[1:]]
-            return [encode(column, limit)[0] for column in columns]
-        return [encode(columns[0], limit, text_pairs=columns[1] if len(columns) > 1 else None)[0]]
+        model = self.model
+        if isinstance(model, SentenceTransformer):
+            return [_encoding(model).tokenize(column)[0] for column in examples.columns]
+        prompt = model._choose_prompt(None, None)
+        firsts, seconds = [prompt + text for text in examples.columns[0]], examples.columns[1:]
+        encode = model.tokenizer.encode_packed
+        return [encode(firsts, model.max_seq_length, text_pairs=seconds[0] if seconds else None)[0]]
 
     def outputs(self, pack: Pack, operations: Operations) -> Any:
         """Run a pack: vectors [texts, components] or logits [texts, labels], recorded where the table records."""
         recording = self.model.with_operations(operations)
-        hidden = recording.transformer.model.forward_packed(pack)
-        if not self.is_sentence_model:
-            return hidden
-        return recording._vectors(pack, hidden, recording._prompt_tokens(recording._choose_prompt(None, None)))
+        result = recording.transformer.model.forward_packed(pack)
+        return _encoding(recording).vectors(pack, result) if self.is_sentence_model else result
 
     def dropout_rates(self) -> tuple[float, float]:
         """The rates of dropout that the model's ``config.json`` has, for numbers and for attention's probabilities."""
         config = self._original.transformer.model.raw_config
         names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         return tuple(_rate(config.get(name, DROPOUT), name) for name in names)  # type: ignore[return-value]
+
+
+def _encoding(model: SentenceTransformer) -> Encoding:
+    """Return how `encode` turns a text into its whole vector, with the model's default prompt."""
+    prompt = model._choose_prompt(None, None)
+    return Encoding(model.transformer, model.pooling, model.steps, model.max_seq_length, prompt)
 
 
 def _rate(value: Any, name: str) -> float:
