@@ -46,6 +46,20 @@ def torch_activation(path: str) -> Callable[[Array], Array]:
     return _TORCH_ACTIVATIONS[name]
 
 
+def torch_activation_name(function: Callable[[Array], Array]) -> str:
+    """Return the dotted name by which a config means a function: the way back from `torch_activation`.
+
+    Raises
+    ------
+    ValueError
+        For a function that no config has a name for.
+    """
+    for name, known in _TORCH_ACTIVATIONS.items():
+        if known is function:
+            return f"torch.nn.modules.{'linear' if name == 'Identity' else 'activation'}.{name}"
+    raise ValueError(f"{function!r} cannot be saved; known as activations: {', '.join(_TORCH_ACTIVATIONS)}")
+
+
 @dataclass(frozen=True)
 class Transformer:
     """Text → token vectors.
