@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..loading.saving import write_json, write_tensors
 from ..parameters import flatten
 from .modules import Dense, Pooling, Transformer, torch_activation_name
-
-if TYPE_CHECKING:
-    from .cross_encoder import CrossEncoder
-    from .sentence_transformer import SentenceTransformer
-    from .text_model import TextModel
 
 _CARD = """---
 library_name: sentence-transformers
@@ -46,8 +41,8 @@ def write_transformer(folder: Path, transformer: Transformer, limit: int) -> Non
     write_json(path, {**_read(path), "model_max_length": limit})
 
 
-def write_sentence_transformer(folder: Path, model: SentenceTransformer) -> None:
-    """Write every module, and the list of them."""
+def write_sentence_transformer(folder: Path, model: Any) -> None:
+    """Write every module of a `SentenceTransformer`, and the list of them."""
     write_transformer(folder, model.transformer, model.max_seq_length)
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": model.max_seq_length, "do_lower_case": False})
     modules: list[tuple[str, str]] = [("Transformer", "")]
@@ -76,8 +71,8 @@ def write_sentence_transformer(folder: Path, model: SentenceTransformer) -> None
     )
 
 
-def write_cross_encoder(folder: Path, model: CrossEncoder) -> None:
-    """Write the network, the tokenizer, and the activation that makes scores of logits."""
+def write_cross_encoder(folder: Path, model: Any) -> None:
+    """Write the network of a `CrossEncoder`, the tokenizer, and the activation that makes scores of logits."""
     write_transformer(folder, model.transformer, model.max_seq_length)
     config = folder / "config.json"
     activation = torch_activation_name(model.activation_fn)
@@ -131,7 +126,7 @@ def _write_modules(folder: Path, modules: list[tuple[str, str]]) -> None:
     write_json(folder / "modules.json", entries)
 
 
-def _write_settings(folder: Path, model: TextModel, model_type: str, settings: Mapping[str, Any]) -> None:
+def _write_settings(folder: Path, model: Any, model_type: str, settings: Mapping[str, Any]) -> None:
     shared = {
         "model_type": model_type,
         "__version__": {"sentence_transformers": "5.0.0"},  # the layout of these files

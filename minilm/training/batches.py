@@ -105,7 +105,8 @@ class Batches:
                         _, recorded = self._forward(pack, seed, True)
                     tape, output = recorded
                     rows = xp.asarray(pack.rows, device=whole.device)
-                    tape.backward(output, xp.take(whole, rows, axis=0), into=found)
+                    with np.errstate(all="ignore"):  # what is not finite is found in the norm of all gradients
+                        tape.backward(output, xp.take(whole, rows, axis=0), into=found)
                 return found
 
             found = list(workers.map(backward, shares, forward))
@@ -121,7 +122,7 @@ class Batches:
         """Run a pack; return the outputs, and, to keep, the tape with the recorded ones."""
         ours = mixed(seed ^ mixed(int(pack.rows[0])))
         tape = self._tables.tape(*self._rates, seed=ours)
-        with self.trainee.model.backend.on_device():
+        with self.trainee.model.backend.on_device(), np.errstate(all="ignore"):  # or, here, in the loss
             output = self.trainee.outputs(pack, tape)
         return output.value, (tape, output) if keep else None
 

@@ -60,6 +60,10 @@ class Loss:
             wanted = f"{least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
             raise ValueError(f"{type(self).__name__} takes {wanted} columns of texts, the data has {count}")
 
+    def least_rows(self, columns: int) -> int:
+        """Return how many rows a batch needs to have a gradient."""
+        return 1
+
     def check_labels(self, labels: Sequence[Any] | None) -> np.ndarray | None:
         """Return the labels as an array; raise a `ValueError` that names the row of one that is out of range."""
         if (labels is None) != (self.label is None):

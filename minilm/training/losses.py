@@ -40,6 +40,10 @@ class MultipleNegativesRankingLoss(Loss):
             raise ValueError(f"scale must be above 0, similarity 'cosine' or 'dot'; got {scale!r}, {similarity!r}")
         self.scale, self.similarity = scale, similarity
 
+    def least_rows(self, columns: int) -> int:
+        """Two, or one where a column of negatives is there to compare with."""
+        return 2 if columns == 2 else 1
+
     def __call__(self, outputs: Sequence[Array], labels: Array | None = None) -> LossAndGradients:
         """Return the loss of anchors, positives and any columns of negatives, each [batch, components]."""
         xp, batch = array_namespace(*outputs), outputs[0].shape[0]
@@ -88,6 +92,10 @@ class CoSENTLoss(Loss):
     def __init__(self, scale: float = 20.0) -> None:
         super().__init__()
         self.scale = scale
+
+    def least_rows(self, columns: int) -> int:
+        """Two: pairs are compared."""
+        return 2
 
     def __call__(self, outputs: Sequence[Array], labels: Array | None = None) -> LossAndGradients:
         """Return the loss of two columns [batch, components] and labels [batch]."""

@@ -65,6 +65,14 @@ class Trainee:
         network: PreTrainedModel = self.model.transformer.model
         return network
 
+    def to_host(self, x: Array) -> np.ndarray:
+        """Return an array as NumPy's."""
+        return np.asarray(self.model.backend.to_numpy(x))
+
+    def from_host(self, x: np.ndarray) -> Array:
+        """Return NumPy's array as the backend's."""
+        return self.model.backend.from_numpy(x)
+
     def finished(self, params: Mapping[str, Array] | None = None) -> Any:
         """Return a model like the original with parameters copied from these ones, or from the trainee's own."""
         parts: dict[str, dict[str, Array]] = {}
