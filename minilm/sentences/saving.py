@@ -8,6 +8,7 @@ from typing import Any
 
 from ..loading.saving import write_json, write_tensors
 from ..parameters import flatten
+from ..tokenizing.saving import write_tokenizer
 from .modules import Dense, Pooling, Transformer, torch_activation_name
 
 _CARD = """---
@@ -36,7 +37,7 @@ model = {kind}("path/of/this/folder")
 def write_transformer(folder: Path, transformer: Transformer, limit: int) -> None:
     """Write the network, its config and the tokenizer, which cuts at ``limit`` tokens."""
     transformer.model.write_files(folder)
-    transformer.tokenizer.save_pretrained(folder)
+    write_tokenizer(folder, transformer.tokenizer)
     path = folder / "tokenizer_config.json"
     write_json(path, {**_read(path), "model_max_length": limit})
 

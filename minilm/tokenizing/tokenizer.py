@@ -7,7 +7,6 @@ the file of all-MiniLM-L6-v2 has truncation to 128 tokens and padding to 128 tok
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import tokenizers
 
 from ..packing import Tokens
-from .files import NO_MAX_LENGTH, NORMALIZER, SPECIAL_TOKENS, TokenizerConfig, read_tokenizer
+from .files import NO_MAX_LENGTH, TokenizerConfig, read_tokenizer
 from .template import Template, kept_lengths
 from .texts import check_batch, check_text
 
@@ -320,21 +319,6 @@ class Tokenizer:
     def batch_decode(self, sequences: Iterable[Any], skip_special_tokens: bool = False) -> list[str]:
         """`decode` each of many."""
         return [self.decode(ids, skip_special_tokens) for ids in sequences]
-
-    # ---- to files ----------------------------------------------------------------------------------------------------
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``tokenizer.json`` and ``tokenizer_config.json`` into a folder that is there."""
-        normalizer = self._rust.normalizer
-        config: dict[str, Any] = {"tokenizer_class": "BertTokenizer", "model_max_length": self.model_max_length}
-        for name, attribute in NORMALIZER.items():
-            if hasattr(normalizer, attribute):
-                config[name] = getattr(normalizer, attribute)
-        config |= {name: getattr(self, name) for name in SPECIAL_TOKENS}
-        config["clean_up_tokenization_spaces"] = self.clean_up_tokenization_spaces
-        folder = Path(folder)
-        (folder / "tokenizer.json").write_text(self._rust.to_str(pretty=True), encoding="utf-8")
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 _CLEAN_UP = (  # in this order, as transformers' `clean_up_tokenization`
