@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .app import ModelChoice, command, is_terminal, model_options
+from .app import ModelChoice, command, model_options
 
 KINDS = {"sentence": "SentenceTransformer", "cross-encoder": "CrossEncoder", "classifier": "TextClassifier"}
 
@@ -82,7 +82,7 @@ def finetune(
             checkpoint=saved,
             seed=seed,
             threads=choice.threads,
-            show_progress_bar=is_terminal(sys.stderr),
+            show_progress_bar=sys.stderr is not None and sys.stderr.isatty(),
         )
     except KeyboardInterrupt:
         click.echo(f"Stopped. The same command goes on from {saved}", err=True)

@@ -10,12 +10,12 @@ import numpy as np
 
 from ..arrays import Array
 from ..packing import Tokens, make_pack
-from ..sentences.encoding import Encoding
 from ..sentences.sentence_transformer import SentenceTransformer
 from ..sentences.text_model import TextModel
 from .loss import cosines_of
 from .tables import TrainingTables
 from .tape import Tape
+from .trainee import encoding_of
 
 METHODS = ("integrated_gradients", "gradient_x_input")
 NODES = (8, 16, 32, 64, 128, 256)  # places on the path, as many as it takes
@@ -170,8 +170,7 @@ def _along(
         recording, pack = model.with_operations(tape), make_pack(range(n := len(vectors[i : i + size])), [tokens] * n)
         outputs = recording.transformer.model.forward_packed(pack)
         if isinstance(recording, SentenceTransformer):
-            steps = recording.transformer, recording.pooling, recording.steps, recording.max_seq_length
-            outputs = Encoding(*steps).vectors(pack, outputs)
+            outputs = encoding_of(recording, prompt="").vectors(pack, outputs)
         found, gradient = score(outputs.value)
         scores.append(found)
         gradients.append(tape.backward(outputs, gradient)[given].reshape(n, *vectors.shape[1:]))

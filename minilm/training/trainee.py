@@ -86,7 +86,7 @@ class Trainee:
         """Tokenize all examples: for each column of the model's input, the tokens of every row."""
         model = self.model
         if isinstance(model, SentenceTransformer):
-            return [_encoding(model).tokenize(column)[0] for column in examples.columns]
+            return [encoding_of(model).tokenize(column)[0] for column in examples.columns]
         prompt = model._choose_prompt(None, None)
         firsts, seconds = [prompt + text for text in examples.columns[0]], examples.columns[1:]
         encode = model.tokenizer.encode_packed
@@ -96,7 +96,7 @@ class Trainee:
         """Run a pack: vectors [texts, components] or logits [texts, labels], recorded where the table records."""
         recording = self.model.with_operations(operations)
         result = recording.transformer.model.forward_packed(pack)
-        return _encoding(recording).vectors(pack, result) if self.is_sentence_model else result
+        return encoding_of(recording).vectors(pack, result) if self.is_sentence_model else result
 
     def dropout_rates(self) -> tuple[float, float]:
         """The rates of dropout that the model's ``config.json`` has, for numbers and for attention's probabilities."""
@@ -105,10 +105,9 @@ class Trainee:
         return tuple(_rate(config.get(name, DROPOUT), name) for name in names)  # type: ignore[return-value]
 
 
-def _encoding(model: SentenceTransformer) -> Encoding:
-    """Return how `encode` turns a text into its whole vector, with the model's default prompt."""
-    prompt = model._choose_prompt(None, None)
-    return Encoding(model.transformer, model.pooling, model.steps, model.max_seq_length, prompt)
+def encoding_of(model: SentenceTransformer, prompt: str | None = None) -> Encoding:
+    """Return how `encode` turns a text into its whole vector; ``prompt`` None is the model's default."""
+    return model._encoding(None, prompt, "sentence_embedding", "float32", False, None, as_they_come=False)
 
 
 def _rate(value: Any, name: str) -> float:

@@ -21,11 +21,11 @@ from minilm.functional import ACTIVATIONS, POOLINGS, extended_attention_mask
 from minilm.operations import OPERATIONS, REFERENCE
 from minilm.packing import Tokens, make_pack
 from minilm.parameters import flatten
-from minilm.sentences.encoding import Encoding
 from minilm.training.dropout import DropoutOperations
 from minilm.training.dropout_tape import DropoutTape
 from minilm.training.gradients import Gradients, Rows, Slice, total
 from minilm.training.tape import PRIMITIVES, Recorded, Tape
+from minilm.training.trainee import encoding_of
 from minilm.training.vjps import VectorJacobianProducts
 
 BATCH, TOKENS, HIDDEN, HEADS, WIDE, VOCAB = 3, 7, 12, 3, 20, 37
@@ -381,8 +381,7 @@ def test_a_models_own_run_is_differentiable(model_dir) -> None:
     tokens, _ = model.tokenizer.encode_packed(["a text", "another text of more words", "one more"])
     pack = make_pack(range(3), sorted(tokens, key=lambda text: len(text.input_ids)))
     recording = model.with_operations(tape)
-    encoding = Encoding(recording.transformer, recording.pooling, recording.steps, recording.max_seq_length)
-    vectors = encoding.vectors(pack, recording.transformer.model.forward_packed(pack))
+    vectors = encoding_of(recording).vectors(pack, recording.transformer.model.forward_packed(pack))
     assert isinstance(vectors, Recorded) and vectors.shape == (3, 384)
     gradients = tape.backward(vectors, vectors.value)
     with_gradient = [name for name, x in flatten(model.transformer.model.params) if x in gradients]
