@@ -11,6 +11,7 @@ from .. import __version__
 from . import heads, inspection, sentences
 from .app import App
 from .bench import bench
+from .finetune import finetune
 from .parity import parity
 
 __all__ = ["main"]
@@ -33,6 +34,7 @@ for _command in (
     heads.rerank,
     heads.classify,
     heads.fill_mask,
+    finetune,
     inspection.tokens,
     inspection.info,
     inspection.profile,

@@ -16,12 +16,14 @@ from .results import chart, check_folder, replacing
     examples=[
         "minilm parity",
         'minilm parity BAAI/bge-small-en-v1.5 "One text" "Another, somewhat longer text" --plot parity.png',
+        "minilm parity --backward",
         "minilm parity --save expected.npz",
         "minilm parity --against my-port.npz",
     ],
 )
 @click.argument("model", default=DEFAULT_MODEL)
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@click.option("--backward", is_flag=True, help="Compare the gradient of every parameter. TEXTs are pairs then.")
 @click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
               help="Compare a port's intermediate results, an .npz, too.")  # fmt: skip
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE",
@@ -34,6 +36,7 @@ from .results import chart, check_folder, replacing
 def parity(
     model: str,
     texts: tuple[str, ...],
+    backward: bool,
     against: Path | None,
     save: Path | None,
     plot_file: Path | None,
@@ -56,12 +59,19 @@ def parity(
     where: dict[str, Any] = {"revision": revision, "local_files_only": offline}
     given = texts or comparison.TEXTS
     check_folder(save)
+    if backward and (save is not None or against is not None):
+        raise click.UsageError("--save and --against are for intermediate results, not for --backward.")
     draw = chart("parity_chart", plot_file)
     if save is not None:
         with replacing(save) as stream:
             comparison.save_intermediates(stream.name, model, given, **where)
         return
-    found = comparison.measure(model, given, backend=backend, device=device, against=against, **where)
+    if backward:
+        from ..inspection.backward import measure_backward
+
+        found = measure_backward(model, texts, backend=backend, device=device, **where)
+    else:
+        found = comparison.measure(model, given, backend=backend, device=device, against=against, **where)
     click.echo(str(found))
     draw(found)
     if any(found.first_wrong(column) for column in found.columns):

@@ -91,6 +91,7 @@ class Parity:
     """The table, in the order of the network; as a string, with what follows from it."""
 
     sublayers: tuple[Sublayer, ...]
+    what: str = "sublayer"  # what a row is
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -106,7 +107,7 @@ class Parity:
         width = max(len(sublayer.name) for sublayer in self.sublayers)
         lines = [
             f"{'':{width}}  {'largest':>9}  " + "  ".join(f"{column:^17}" for column in self.columns),
-            f"{'sublayer':{width}}  {'|float64|':>9}" + f"  {'max abs':>8} {'relative':>8}" * len(self.columns),
+            f"{self.what:{width}}  {'|float64|':>9}" + f"  {'max abs':>8} {'relative':>8}" * len(self.columns),
         ]
         for sublayer in self.sublayers:
             cells = [_cell(sublayer.differences.get(column)) for column in self.columns]
@@ -178,13 +179,15 @@ def measure(
     expected = intermediates(arbiter, encoded)
     columns: dict[str, Values] = {OURS: intermediates(ours, encoded)}
     if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"):
-        columns[TORCH] = torch_intermediates(arbiter, encoded, expected, _model_folder(name_or_path, **where))
+        columns[TORCH] = torch_intermediates(arbiter, encoded, expected, model_folder(name_or_path, **where))
     if against is not None:
         columns[FILE] = read_intermediates(against, expected, encoded)
     return compare(expected, columns, encoded["attention_mask"])
 
 
-def compare(arbiter: Values, columns: Mapping[str, Values], attention_mask: np.ndarray) -> Parity:
+def compare(
+    arbiter: Values, columns: Mapping[str, Values], attention_mask: np.ndarray, what: str = "sublayer"
+) -> Parity:
     """Compare every column with the arbiter, sublayer by sublayer, at the tokens that the mask keeps."""
     kept = np.asarray(attention_mask) != 0
 
@@ -197,7 +200,7 @@ def compare(arbiter: Values, columns: Mapping[str, Values], attention_mask: np.n
                 differences[BETWEEN] = _difference(found[OURS], found[TORCH], exact)
             yield Sublayer(name, float(np.abs(exact).max()), differences)
 
-    return Parity(tuple(rows()))
+    return Parity(tuple(rows()), what)
 
 
 def _kept(x: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -284,7 +287,7 @@ def torch_intermediates(
     return values
 
 
-def _model_folder(name_or_path: Any, cache_folder: Any = None, **where: Any) -> Path:
+def model_folder(name_or_path: Any, cache_folder: Any = None, **where: Any) -> Path:
     """The folder of the transformer's own files, which transformers reads by itself."""
     from ..loading.hub import find_files
 

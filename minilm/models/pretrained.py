@@ -19,6 +19,8 @@ from ..backends import Backend, get_backend, on_device
 from ..config import BertConfig
 from ..loading.checkpoint import load_params, read_config
 from ..loading.hub import ModelFiles, find_files
+from ..loading.json_files import read_json
+from ..loading.saving import config_dict, new_folder, write_json, write_tensors
 from ..loading.tensors import MappedFile, mapped_file
 from ..operations import Operations
 from ..packing import Pack
@@ -62,6 +64,7 @@ class PreTrainedModel:
         files = (mapped_file(array) for _, array in flatten(self.params))
         self._mapped: set[MappedFile] = {file for file in files if file is not None}
         self._source: tuple[ModelFiles, dict[str, Any]] | None = None  # what `from_files` was called with
+        self.raw_config: dict[str, Any] = {}  # the whole config.json, of which `config` has what inference reads
 
     @classmethod
     def shapes(cls, config: BertConfig) -> Shapes:
@@ -128,13 +131,14 @@ class PreTrainedModel:
         params = load_params(files, cls.shapes(config), optional=cls.optional, dtype=backend.dtype)
         model = cls(params, config, backend)
         model._source = files, config_values
+        model.raw_config = {**read_json(files["config.json"]), **config_values}
         return model
 
     def with_operations(self, operations: Operations) -> Self:
         """Return this model as it computes with another table of operations. The parameters are shared."""
         backend = dataclasses.replace(self.backend, operations=operations, place=lambda placed: placed)
         model = type(self)(self.params, self.config, backend)
-        model._source = self._source
+        model._source, model.raw_config = self._source, self.raw_config
         return model
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -147,6 +151,30 @@ class PreTrainedModel:
             computing = {"name": self.backend.name, "device": self.backend.device, "dtype": self.backend.dtype}
             return _load_again, (type(self), files, computing, config_values)
         return type(self), (self.params, self.config, self.backend.name)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``model.safetensors`` and ``config.json``, which `from_pretrained` and transformers load.
+
+        Parameters
+        ----------
+        folder
+            A new folder, or one whose files of these names are replaced.
+
+        Raises
+        ------
+        OSError
+            If something cannot be written. The folder is as it was then.
+        """
+        with new_folder(folder) as new:
+            self.write_files(new)
+
+    def write_files(self, folder: Path) -> None:
+        """Write ``model.safetensors`` and ``config.json`` into a folder that is there."""
+        self._check_files()
+        tensors = {name: self.backend.to_numpy(x) for name, x in flatten(self.params)}
+        write_tensors(folder / "model.safetensors", tensors)
+        values = config_dict(self.config, self.raw_config, type(self).__name__, self.backend.dtype)
+        write_json(folder / "config.json", values)
 
     def _check_files(self) -> None:
         """Raise a `RuntimeError` if a file that parameters are read from was changed."""

@@ -9,6 +9,7 @@ Needs matplotlib: ``pip install 'minilm[notebooks]'``.
 
 from __future__ import annotations
 
+from .attributions import token_attribution
 from .matrices import attention_grid, attention_head, token_similarity
 from .measurements import bench_chart, padding_waste, parity_chart
 from .points import drift, principal_components, projection
@@ -22,5 +23,6 @@ __all__ = [
     "parity_chart",
     "principal_components",
     "projection",
+    "token_attribution",
     "token_similarity",
 ]

@@ -25,6 +25,7 @@ from .modules import (
     read_modules_json,
     torch_activation,
 )
+from .saving import write_cross_encoder
 from .text_model import TextModel, Tokenize, read_or_given
 
 Activation = Callable[[np.ndarray], np.ndarray]
@@ -105,6 +106,9 @@ class CrossEncoder(TextModel):
             name = config.get("activation_fn")
             activation_fn = torch_activation(name) if name else sigmoid if self.num_labels == 1 else identity
         self.activation_fn = activation_fn
+
+    def _write_files(self, folder: Path) -> None:
+        write_cross_encoder(folder, self)
 
     @property
     def num_labels(self) -> int:

@@ -68,7 +68,7 @@ class Encoding:
         hidden_states = model.forward_packed(pack)
         if self.output_value == "token_embeddings":
             return self._per_text(pack, hidden_states)
-        vectors = self._vectors(pack, hidden_states)[:, : self.dimension]
+        vectors = self.vectors(pack, hidden_states)[:, : self.dimension]
         if self.output_value is None:
             return self._features(pack, hidden_states, vectors)
         if self.normalize_embeddings:
@@ -78,7 +78,7 @@ class Encoding:
             rows = quantize_embeddings(rows, self.precision)
         return rows
 
-    def _vectors(self, pack: Pack, hidden_states: Array) -> Array:
+    def vectors(self, pack: Pack, hidden_states: Array) -> Array:
         """Token vectors [total_tokens, hidden] → text vectors [texts, components], on the backend."""
         backend = self.transformer.model.backend
         skip = self._prompt_tokens if self.prompt and not self.pooling.include_prompt else 0

@@ -46,6 +46,20 @@ def torch_activation(path: str) -> Callable[[Array], Array]:
     return _TORCH_ACTIVATIONS[name]
 
 
+def torch_activation_name(function: Callable[[Array], Array]) -> str:
+    """Return the dotted name by which a config means a function: the way back from `torch_activation`.
+
+    Raises
+    ------
+    ValueError
+        For a function that no config has a name for.
+    """
+    for name, known in _TORCH_ACTIVATIONS.items():
+        if known is function:
+            return f"torch.nn.modules.{'linear' if name == 'Identity' else 'activation'}.{name}"
+    raise ValueError(f"{function!r} cannot be saved; known as activations: {', '.join(_TORCH_ACTIVATIONS)}")
+
+
 @dataclass(frozen=True)
 class Transformer:
     """Text → token vectors.
@@ -118,10 +132,15 @@ class Dense:
 
     def __call__(self, x: Array, ops: Operations) -> Array:
         """[texts, in] → [texts, out]."""
-        y = self.activation(ops.linear(x, **self.params["linear"]))
+        y = ops.linear(x, **self.params["linear"])
+        name = next((name for name, function in functional.ACTIVATIONS.items() if function is self.activation), None)
+        if name is not None:
+            y = ops.activation(y, name)
+        elif self.activation is not identity:
+            y = self.activation(y)
         if not self.use_residual:
             return y
-        return y + (ops.linear(x, **self.params["residual"]) if "residual" in self.params else x)
+        return ops.add(y, ops.linear(x, **self.params["residual"]) if "residual" in self.params else x)
 
 
 @dataclass(frozen=True)

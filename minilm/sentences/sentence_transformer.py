@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..vectors.similarity import SIMILARITIES
 from .encoding import Encoding
 from .inputs import also_named, as_texts, check_count, check_settings, gather_array, gather_list
 from .modules import Dense, Normalize, Pooling, check_modules, load_modules, read_config
+from .saving import write_sentence_transformer
 from .text_model import TextModel, read_or_given
 
 
@@ -107,6 +109,9 @@ class SentenceTransformer(TextModel):
         self.steps: tuple[Dense | Normalize, ...] = steps
         self.similarity_fn_name = similarity_fn_name or config.get("similarity_fn_name") or "cosine"
         self.truncate_dim = truncate_dim if truncate_dim is not None else config.get("truncate_dim")
+
+    def _write_files(self, folder: Path) -> None:
+        write_sentence_transformer(folder, self)
 
     # ---- settings ----------------------------------------------------------------------------------------------------
 

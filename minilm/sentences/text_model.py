@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,12 +15,14 @@ import numpy as np
 from ..backends import Backend, get_backend
 from ..backends.threads import available_cores
 from ..loading.hub import ModelFiles, find_files
+from ..loading.saving import new_folder
 from ..operations import Operations
 from ..packing import Pack, Tokens
 from ..tokenizing.tokenizer import Tokenizer
 from .inputs import Truncation, check_count, choose_prompt, in_order, with_progress
 from .modules import Transformer
 from .running import PACK_TOKENS, WINDOW_TEXTS, in_packs
+from .saving import write_transformer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -120,6 +123,30 @@ class TextModel:
         other = copy.copy(self)
         other.transformer = replace(self.transformer, model=self.transformer.model.with_operations(operations))
         return other
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model, its tokenizer and its settings, which minilm, transformers and sentence-transformers load.
+
+        Parameters
+        ----------
+        folder
+            A new folder, or one whose files of these names are replaced.
+
+        Raises
+        ------
+        OSError
+            If something cannot be written. The folder is as it was then.
+        ValueError
+            If a setting, such as an activation of one's own, cannot be written down.
+        """
+        with new_folder(folder) as new:
+            self._write_files(new)
+
+    save = save_pretrained
+
+    def _write_files(self, folder: Path) -> None:
+        """Write what the constructor reads."""
+        write_transformer(folder, self.transformer, self.max_seq_length)
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -25,7 +25,7 @@ SPECIAL_TOKENS = {
 }
 
 # What tokenizer_config.json says of the normalizer, and what the library calls it.
-_NORMALIZER = {
+NORMALIZER = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
@@ -60,7 +60,7 @@ class TokenizerConfig:
         max_length = values.get("model_max_length") or NO_MAX_LENGTH
         if not isinstance(max_length, (int, float)) or max_length < 1:
             raise ValueError(f"model_max_length must be a positive number, got {max_length!r}")
-        normalizer = {name: values[name] for name in _NORMALIZER if name in values}
+        normalizer = {name: values[name] for name in NORMALIZER if name in values}
         for name, value in normalizer.items():
             if not isinstance(value, bool) and not (name == "strip_accents" and value is None):
                 raise ValueError(f"{name} must be true or false, got {value!r}")
@@ -127,5 +127,5 @@ def _set_normalizer(rust: tokenizers.Tokenizer, config: TokenizerConfig) -> None
     normalizer = rust.normalizer
     if isinstance(normalizer, tokenizers.normalizers.BertNormalizer):
         for name, value in config.normalizer.items():
-            setattr(normalizer, _NORMALIZER[name], value)
+            setattr(normalizer, NORMALIZER[name], value)
         rust.normalizer = normalizer

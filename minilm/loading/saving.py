@@ -1,0 +1,112 @@
+"""Models to files: a folder is written beside its place and appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import BertConfig
+
+
+@contextmanager
+def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield an empty folder to write into, whose files come to stand in ``folder`` at the end, if all went well.
+
+    A folder that is there already keeps its other files; those of the same names are replaced one by one, after
+    everything has been written.
+
+    Raises
+    ------
+    OSError
+        If something cannot be written, such as on a full disk. Then ``folder`` is as it was.
+    """
+    target = Path(folder).absolute()
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; expected a folder, or a name for a new one")
+    written = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(written, ignore_errors=True)  # of an earlier process of this number that was killed
+        written.mkdir()
+        yield written
+        if not target.exists():
+            os.rename(written, target)
+            return
+        for path in sorted(written.rglob("*")):
+            place = target / path.relative_to(written)
+            if path.is_dir():
+                place.mkdir(exist_ok=True)
+            else:
+                os.replace(path, place)
+        shutil.rmtree(written, ignore_errors=True)
+    except BaseException as error:
+        shutil.rmtree(written, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno is not None and error.strerror:
+            raise type(error)(error.errno, error.strerror, str(folder)) from error
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, for people to read."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a ``.safetensors`` file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; nothing of it is left then.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    plain = {name: np.array(x, order="C", subok=False, copy=None) for name, x in tensors.items()}
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(plain, part, metadata={"format": "pt", **(metadata or {})})
+        os.replace(part, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        if isinstance(error, SafetensorError):  # what the library makes of an error of the system
+            raise OSError(f"{path} could not be written: {error}") from error
+        raise
+
+
+def config_dict(config: BertConfig, raw: Mapping[str, Any], architecture: str, dtype: str) -> dict[str, Any]:
+    """Return what goes into ``config.json``.
+
+    Parameters
+    ----------
+    config
+        What the model computes with.
+    raw
+        The whole ``config.json`` that it was loaded from, empty for none: what inference does not read is kept.
+    architecture
+        The name of the model's class.
+    dtype
+        Of the parameters.
+    """
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    for name in ("id2label", "num_labels", "architectures", "problem_type"):
+        values.pop(name)
+    kept = {name: value for name, value in raw.items() if name not in ("torch_dtype", "_name_or_path")}
+    found = {"model_type": "bert", **kept, **values, "architectures": [architecture], "dtype": dtype}
+    if config.problem_type is not None:
+        found["problem_type"] = config.problem_type
+    if config.id2label or config.num_labels is not None:
+        found["id2label"] = {str(i): label for i, label in enumerate(config.labels)}
+        found["label2id"] = {label: i for i, label in enumerate(config.labels)}
+    found.pop("num_labels", None)
+    return found

@@ -1,0 +1,1 @@
+"""Training: vector-Jacobian products, the tape that strings them together, losses, an optimizer, fine-tuning."""
