@@ -96,7 +96,8 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> Any:
 @pytest.mark.parametrize("name", list(main.commands))
 def test_help_ends_with_examples_that_can_be_typed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("my-port.npz").touch()
+    for file in ("my-port.npz", "pairs.jsonl", "held-out.jsonl", "scored.csv", "judged.tsv"):
+        Path(file).touch()
     command = main.commands[name]
     output = run(name, "--help").output
     _, _, shown = output.partition("Examples:\n")
