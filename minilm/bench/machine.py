@@ -72,7 +72,7 @@ def sgemm_rate(threads: int, budget: float) -> float:
 
     def products_until(x: np.ndarray, deadline: float) -> int:
         count = 0
-        while not count or time.perf_counter() < deadline:  # at least one, however slow the machine is
+        while time.perf_counter() < deadline or not count:  # at least one, however slow the machine is
             np.matmul(x, weight.T)
             count += 1
         return count

@@ -96,6 +96,8 @@ def test_the_machines_own_rate_is_counted_in_products(monkeypatch: pytest.Monkey
     monkeypatch.setattr(machine.time, "perf_counter", lambda: next(clock))
     # Clock: start 0, then before each product 1, 2, 3, 4 of a deadline of 4, and the end at 5: three products in 5 s.
     assert machine.sgemm_rate(1, 8.0) == pytest.approx(3 * 2 * 768 * 384 * 1536 / 5)
+    clock = iter(range(0, 1000, 1))  # start 0, past the deadline at 1 and 2: still one product, and the end at 3
+    assert machine.sgemm_rate(1, 1.0) == pytest.approx(2 * 768 * 384 * 1536 / 3)
 
 
 # ---- a peer's process ------------------------------------------------------------------------------------------------
