@@ -72,7 +72,9 @@ class Batches:
         threads: int = 1,
         kept_tokens: int | None = None,
     ) -> None:
-        self.trainee, self.loss, self._tables, self._rates, self._threads = trainee, loss, tables, rates, threads
+        self.trainee: Trainee = trainee
+        self.loss: Loss = loss
+        self._tables, self._rates, self._threads = tables, rates, threads
         self._kept_tokens = (1 << 30) // _bytes_per_token(trainee) if kept_tokens is None else kept_tokens
 
     def __call__(self, columns: Sequence[Sequence[Tokens]], labels: np.ndarray | None, seed: int = 0) -> BatchResult:

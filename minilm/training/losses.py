@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,13 +32,14 @@ class MultipleNegativesRankingLoss(Loss):
         ``"cosine"`` or ``"dot"``.
     """
 
-    columns = (2, None)
+    columns: ClassVar[tuple[int, int | None]] = (2, None)
 
     def __init__(self, scale: float = 20.0, similarity: str = "cosine") -> None:
         super().__init__()
         if not scale > 0 or similarity not in ("cosine", "dot"):
             raise ValueError(f"scale must be above 0, similarity 'cosine' or 'dot'; got {scale!r}, {similarity!r}")
-        self.scale, self.similarity = scale, similarity
+        self.scale: float = scale
+        self.similarity: str = similarity
 
     def least_rows(self, columns: int) -> int:
         """Two, or one where a column of negatives is there to compare with."""
@@ -63,7 +64,7 @@ class MultipleNegativesRankingLoss(Loss):
 class CosineSimilarityLoss(Loss):
     """``mean (cos(u, v) - label)²`` for labels from -1 to 1."""
 
-    label = "a number from -1 to 1 (scores from 0 to 5 divided by 5)"
+    label: ClassVar[str | None] = "a number from -1 to 1 (scores from 0 to 5 divided by 5)"
 
     def __call__(self, outputs: Sequence[Array], labels: Array | None = None) -> LossAndGradients:
         """Return the loss of two columns [batch, components] and labels [batch]."""
@@ -87,7 +88,7 @@ class CoSENTLoss(Loss):
         One over the temperature.
     """
 
-    label = "a number: the higher, the more alike"
+    label: ClassVar[str | None] = "a number: the higher, the more alike"
 
     def __init__(self, scale: float = 20.0) -> None:
         super().__init__()
@@ -126,7 +127,7 @@ class TripletLoss(Loss):
         By how much the negative is to be further away.
     """
 
-    columns = (3, 3)
+    columns: ClassVar[tuple[int, int | None]] = (3, 3)
 
     def __init__(self, distance_metric: str = "euclidean", triplet_margin: float = 5.0) -> None:
         super().__init__()
@@ -182,7 +183,7 @@ class SoftmaxLoss(Loss):
             "bias": rng.uniform(-bound, bound, num_labels).astype(np.float32),
         }
 
-    label = "an integer, the number of the class"
+    label: ClassVar[str | None] = "an integer, the number of the class"
 
     def __call__(self, outputs: Sequence[Array], labels: Array | None = None) -> LossAndGradients:
         """Return the loss of two columns [batch, components] and labels [batch]."""
@@ -210,7 +211,9 @@ class CrossEntropyLoss(Loss):
         How many labels there are.
     """
 
-    columns, label, takes = (1, 2), "an integer, the number of the class", "logits"
+    columns: ClassVar[tuple[int, int | None]] = (1, 2)
+    label: ClassVar[str | None] = "an integer, the number of the class"
+    takes: ClassVar[str] = "logits"
 
     def __init__(self, num_labels: int) -> None:
         super().__init__()
@@ -228,7 +231,9 @@ class CrossEntropyLoss(Loss):
 class BinaryCrossEntropyLoss(Loss):
     """``-mean (y log p + (1 - y) log(1 - p))`` with ``p = sigmoid(logit)``, for models of one label."""
 
-    columns, label, takes = (1, 2), "a number from 0 to 1", "logits"
+    columns: ClassVar[tuple[int, int | None]] = (1, 2)
+    label: ClassVar[str | None] = "a number from 0 to 1"
+    takes: ClassVar[str] = "logits"
 
     def __call__(self, outputs: Sequence[Array], labels: Array | None = None) -> LossAndGradients:
         """Return the loss of logits [batch, 1] and labels [batch]."""
@@ -246,7 +251,9 @@ class BinaryCrossEntropyLoss(Loss):
 class MSELoss(Loss):
     """``mean (logit - label)²``, for a regression."""
 
-    columns, label, takes = (1, 2), "a finite number", "logits"
+    columns: ClassVar[tuple[int, int | None]] = (1, 2)
+    label: ClassVar[str | None] = "a finite number"
+    takes: ClassVar[str] = "logits"
 
     def __call__(self, outputs: Sequence[Array], labels: Array | None = None) -> LossAndGradients:
         """Return the loss of logits [batch, 1] and labels [batch]."""
@@ -262,7 +269,9 @@ class MSELoss(Loss):
 class MaskedLanguageModelLoss(Loss):
     """``-mean log softmax(logits)`` of the words under the masks (Devlin et al. 2018, section 3.1)."""
 
-    columns, label, takes = (1, 1), f"the word's id at a mask, {IGNORED} elsewhere", "logits"
+    columns: ClassVar[tuple[int, int | None]] = (1, 1)
+    label: ClassVar[str | None] = f"the word's id at a mask, {IGNORED} elsewhere"
+    takes: ClassVar[str] = "logits"
 
     def __call__(self, outputs: Sequence[Array], labels: Array | None = None) -> LossAndGradients:
         """Return the loss of logits [..., vocab] and labels [...]."""

@@ -74,8 +74,12 @@ class AdamW:
         updates: Updates | None = None,
         threads: int = 1,
     ) -> None:
-        self.params, self.betas, self.eps, self.weight_decay = dict(params), betas, eps, weight_decay
-        self.steps, self._updates, self._threads = 0, updates or Updates(), threads
+        self.params: dict[str, Any] = dict(params)
+        self.betas: tuple[float, float] = betas
+        self.eps: float = eps
+        self.weight_decay: float = weight_decay
+        self.steps: int = 0
+        self._updates, self._threads = updates or Updates(), threads
         self._moments: dict[str, tuple[Array, Array]] = {}  # of whole parameters, or of the rows that occurred
         self._rows: dict[str, Array] = {}  # which rows these are, ascending
 

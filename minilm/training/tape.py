@@ -28,8 +28,13 @@ class Recorded:
     """
 
     def __init__(self, tape: Tape, value: Array) -> None:
-        self.value, self.key, self._tape = value, object(), tape  # the key stands for it without keeping it alive
-        self.shape, self.dtype, self.ndim, self.device = value.shape, value.dtype, len(value.shape), value.device
+        self.value: Array = value
+        self.key: object = object()  # stands for the array without keeping it alive
+        self._tape: Tape = tape
+        self.shape: tuple[int, ...] = value.shape
+        self.ndim: int = len(value.shape)
+        self.dtype: Any = value.dtype
+        self.device: Any = value.device
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
         return self._tape.namespace
@@ -105,7 +110,9 @@ class Tape(Operations):
     """
 
     def __init__(self, operations: Operations = REFERENCE, rules: VectorJacobianProducts | None = None) -> None:
-        self.operations, self.rules, self.namespace = operations, rules or VectorJacobianProducts(), _Namespace()
+        self.operations: Operations = operations
+        self.rules: VectorJacobianProducts = rules or VectorJacobianProducts()
+        self.namespace: _Namespace = _Namespace()
         self._steps: list[
             tuple[Any, dict[Any, Any], Callable[..., Any]]
         ] = []  # the result's key, the arguments, the rule

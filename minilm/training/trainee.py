@@ -49,7 +49,7 @@ class Trainee:
         self._original = model
         backend = dataclasses.replace(model.backend, place=lambda params: params)
         copies = {part: map_arrays(tree, lambda _, x: _copied(x)) for part, tree in _parts(model).items()}
-        self.model = _rebuilt(model, copies, backend)
+        self.model: Any = _rebuilt(model, copies, backend)
         self.params: dict[str, Array] = {
             f"{part}/{name}": x for part, tree in _parts(self.model).items() for name, x in flatten(tree)
         }
