@@ -238,3 +238,39 @@ def test_the_loops_use_neon(processor: str, tmp_path: Path) -> None:
         module.verify()
         assembly = machine.emit_assembly(module)
         assert re.search(r"\bfmla\s+v\d+\.4s", assembly), f"{name} has no multiply-add on vector registers"
+
+
+PAUSE = """
+import sys
+from types import SimpleNamespace
+import llvmlite.binding as llvm
+from llvmlite import ir
+from minilm.backends.numba import shared_memory
+
+triple = sys.argv[1]
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
+shared_memory.TARGET = SimpleNamespace(architecture=triple.split("-")[0])
+_, lower = shared_memory._relax(None)
+module = ir.Module()
+builder = ir.IRBuilder(ir.Function(module, ir.FunctionType(ir.VoidType(), []), "spin").append_basic_block())
+lower(SimpleNamespace(get_dummy_value=lambda: None), builder, None, [])
+builder.ret_void()
+machine = llvm.Target.from_triple(triple).create_target_machine()
+compiled = llvm.parse_assembly(str(module))
+machine.emit_object(compiled)  # as the JIT does
+print(machine.emit_assembly(compiled))
+"""
+
+
+@pytest.mark.parametrize(
+    ("triple", "instruction"),
+    [("aarch64-unknown-linux-gnu", "isb"), ("arm64-apple-darwin", "isb"), ("x86_64-unknown-linux-gnu", "pause")],
+)
+def test_a_spinning_thread_pauses(triple: str, instruction: str) -> None:
+    """In a process of its own: where LLVM cannot compile the pause, it aborts."""
+    command = [sys.executable, "-c", PAUSE, triple]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"^\s+{instruction}\b", done.stdout, re.MULTILINE), done.stdout

@@ -81,11 +81,15 @@ def _fetch_add(typing, numbers, i, value):
 @compiled_as(relax)
 def _relax(typing):
     def lower(context, builder, signature, args):
-        nothing = ir.FunctionType(ir.VoidType(), [])
+        # Intrinsics, not inline assembly: Numba loads no parser for that, and LLVM would abort the process.
         if TARGET.architecture.startswith(("x86", "i686")):
-            builder.call(cgutils.get_or_insert_function(builder.module, nothing, "llvm.x86.sse2.pause"), [])
+            pause, operands = "llvm.x86.sse2.pause", []
         elif TARGET.architecture.startswith(("aarch64", "arm64")):  # `yield` does nothing on most cores, `isb` waits
-            builder.asm(nothing, "isb", "", [], side_effect=True)
+            pause, operands = "llvm.aarch64.isb", [ir.Constant(ir.IntType(32), 15)]
+        else:
+            return context.get_dummy_value()
+        function = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
+        builder.call(cgutils.get_or_insert_function(builder.module, function, pause), operands)
         return context.get_dummy_value()
 
     return types.void(), lower
