@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 
@@ -18,18 +18,29 @@ def available_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows have no affinity mask
         cores = os.cpu_count() or 1
-    return min([cores, *(max(1, quota // period) for quota, period in _cgroup_quotas(Path("/sys/fs/cgroup")))])
+    quotas = _cgroup_quotas(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
+    return min([cores, *(max(1, quota // period) for quota, period in quotas)])
 
 
-def _cgroup_quotas(root: Path) -> Iterator[tuple[int, int]]:
-    """Yield CPU quotas: µs of processor time in a period of so many µs, from cgroups of version 2 and of version 1."""
-    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
-        try:
-            quota, period = " ".join((root / file).read_text(encoding="ascii") for file in files).split()
-            if int(quota) > 0 and int(period) > 0:  # version 1 has -1 for no quota
-                yield int(quota), int(period)
-        except (OSError, ValueError):  # no such cgroup, or "max"
-            pass
+def _cgroup_quotas(mount: Path, own: Path) -> Iterator[tuple[int, int]]:
+    """Yield CPU quotas: µs of processor time in a period of so many µs, from cgroups of version 2 and of version 1.
+
+    A container finds its own cgroup at the root. Elsewhere, as with systemd or Slurm, ``own`` names this process's
+    cgroup, and the quotas of those around it count as well.
+    """
+    folders = [mount, mount / "cpu"]
+    with suppress(OSError, ValueError):
+        for line in own.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)  # version 2 names no controllers
+            if not controllers or "cpu" in controllers.split(","):
+                group = PurePosixPath(path.lstrip("/"))
+                folders += [mount / controllers / part for part in (group, *group.parents)]
+    for folder in dict.fromkeys(folders):
+        for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+            with suppress(OSError, ValueError):  # no such cgroup, or "max"
+                quota, period = " ".join((folder / name).read_text(encoding="ascii") for name in names).split()
+                if int(quota) > 0 and int(period) > 0:  # version 1 has -1 for no quota
+                    yield int(quota), int(period)
 
 
 @cache

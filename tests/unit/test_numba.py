@@ -1,4 +1,4 @@
-"""The compiled kernels: packed products, the numbers of plain Python, vector registers, NaN and infinity kept."""
+"""The compiled kernels: products in panels, the numbers of plain Python, vector registers, NaN and infinity kept."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from minilm.operations import REFERENCE
 
 OPERATIONS = NumbaOperations()
 RNG = np.random.default_rng(5)
-HIDDEN, WIDE = WIDTH, 3 * WIDTH  # rows that fill panels, so that weights are packed
+HIDDEN, WIDE = WIDTH, 3 * WIDTH  # rows that fill panels, so that weights get them
 
 
 def normal(*shape: int) -> np.ndarray:
     return RNG.normal(size=shape).astype(np.float32)
 
 
-def packed(weight: np.ndarray) -> Any:
+def paneled(weight: np.ndarray) -> Any:
     return place({"dense": {"weight": weight}})["dense"]["weight"]
 
 
@@ -46,23 +46,23 @@ def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
     [*range(1, ROWS + 2), *kernels.SOME_ROWS, 3 * ROWS - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1],
 )
 @pytest.mark.parametrize("depth", [1, 13, HIDDEN])
-def test_packed_products_of_every_size(rows: int, depth: int) -> None:
+def test_paneled_products_of_every_size(rows: int, depth: int) -> None:
     x, weight, bias = normal(rows, depth), normal(WIDE, depth), normal(WIDE)
     exact = x.astype(np.float64) @ weight.T.astype(np.float64)
-    assert_close(OPERATIONS.linear(x, packed(weight), bias), exact + bias)
-    assert_close(OPERATIONS.linear(x, packed(weight)), exact)
-    assert_close(OPERATIONS.linear(x[None], packed(weight)), exact[None])
+    assert_close(OPERATIONS.linear(x, paneled(weight), bias), exact + bias)
+    assert_close(OPERATIONS.linear(x, paneled(weight)), exact)
+    assert_close(OPERATIONS.linear(x[None], paneled(weight)), exact[None])
 
 
-def test_packed_compositions() -> None:
+def test_paneled_compositions() -> None:
     x, residual = normal(2, 7, HIDDEN), normal(2, 7, WIDE)
     weight, bias, norm_weight, norm_bias = normal(WIDE, HIDDEN), normal(WIDE), normal(WIDE), normal(WIDE)
     double = [a.astype(np.float64) for a in (x, residual, weight, bias, norm_weight, norm_bias)]
     for activation in functional.ACTIVATIONS:
         expected = functional.linear_activation(double[0], double[2], double[3], activation)
-        assert_close(OPERATIONS.linear_activation(x, packed(weight), bias, activation), expected)
+        assert_close(OPERATIONS.linear_activation(x, paneled(weight), bias, activation), expected)
     expected = functional.linear_add_layer_norm(*double, 1e-12)
-    got = OPERATIONS.linear_add_layer_norm(x, residual, packed(weight), bias, norm_weight, norm_bias, 1e-12)
+    got = OPERATIONS.linear_add_layer_norm(x, residual, paneled(weight), bias, norm_weight, norm_bias, 1e-12)
     assert_close(got, expected)
 
 
@@ -80,7 +80,7 @@ def test_attention_with_and_without_probabilities(tokens: int, head_dim: int) ->
 
 
 def test_a_row_has_the_same_bits_in_every_batch() -> None:
-    x, weight, bias = normal(2 * ROWS + 3, HIDDEN), packed(normal(WIDE, HIDDEN)), normal(WIDE)
+    x, weight, bias = normal(2 * ROWS + 3, HIDDEN), paneled(normal(WIDE, HIDDEN)), normal(WIDE)
     together = OPERATIONS.linear(x, weight, bias)
     for i in range(len(x)):
         np.testing.assert_array_equal(OPERATIONS.linear(x[i : i + 1], weight, bias)[0], together[i])
@@ -91,7 +91,7 @@ def test_what_is_not_float32_is_not_taken_for_it() -> None:
     x, weight, bias = normal(7, HIDDEN), normal(WIDE, HIDDEN), normal(WIDE)
     for other in (np.float64, np.float16):
         for args in ((x.astype(other), weight, bias), (x, weight, bias.astype(other))):
-            got = OPERATIONS.linear(args[0], packed(weight), args[2])
+            got = OPERATIONS.linear(args[0], paneled(weight), args[2])
             np.testing.assert_allclose(got, functional.linear(*args), rtol=1e-2, atol=1e-2)
             assert got.dtype == functional.linear(*args).dtype and type(got) is np.ndarray
     q, k, v = (normal(1, 9, 2 * WIDTH) for _ in range(3))
@@ -99,17 +99,17 @@ def test_what_is_not_float32_is_not_taken_for_it() -> None:
     np.testing.assert_allclose(got, functional.attention(q, k, v, 2)[0], rtol=1e-5, atol=1e-5)
 
 
-def test_a_packed_weight_still_is_the_matrix_of_the_checkpoint() -> None:
+def test_a_paneled_weight_still_is_the_matrix_of_the_checkpoint() -> None:
     weight = normal(WIDE, 13)
     weight.flags.writeable = False  # as a mapped file is
-    held = packed(weight)
+    held = paneled(weight)
     np.testing.assert_array_equal(held, weight)
     assert np.shares_memory(held, weight)
     np.testing.assert_array_equal(held.panels.reshape(3, 13, WIDTH)[2, 5], weight[2 * WIDTH : 3 * WIDTH, 5])
     assert held.panels.ctypes.data % 64 == 0
     assert held[:WIDTH].panels is None  # a part of a matrix must not pass for the whole
     assert (held + 1).panels is None
-    odd = packed(normal(WIDTH + 1, 13))
+    odd = paneled(normal(WIDTH + 1, 13))
     assert type(odd) is np.ndarray  # rows that fill no panel go to BLAS
     tables = place({"word_embeddings": {"weight": weight}})
     assert tables["word_embeddings"]["weight"] is weight  # a lookup table stays mapped
@@ -202,9 +202,9 @@ def test_nan_and_infinity_pass_as_in_the_reference(bad: float) -> None:
     q = x.reshape(1, 5, HIDDEN)
     with np.errstate(all="ignore"):
         for name, args in {
-            "linear": (x, packed(weight), bias),
-            "linear_activation": (x, packed(weight), bias, "gelu"),
-            "linear_add_layer_norm": (x, x, packed(weight), bias, norm, norm, 1e-12),
+            "linear": (x, paneled(weight), bias),
+            "linear_activation": (x, paneled(weight), bias, "gelu"),
+            "linear_add_layer_norm": (x, x, paneled(weight), bias, norm, norm, 1e-12),
             "layer_norm": (x, norm, norm, 1e-12),
             "activation": (x, "gelu"),
             "pooling": (x[None], np.ones((1, 5)), "mean"),

@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 
 import llvmlite.binding as llvm
+import numpy as np
 import pytest
+
+from minilm.backends.numba import workers
+from minilm.backends.numba.target import describe
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,29 +70,63 @@ SHARED = {"NUMBA_CPU_FEATURES": "+avx2,+fma,+avx,+sse4.2"}
 @pytest.mark.parametrize("order", [("avx512", "avx2"), ("avx2", "avx512")], ids=" then ".join)
 @pytest.mark.parametrize(
     ("variables", "shared"),
-    [(SHARED, True), ({"NUMBA_CPU_NAME": "haswell"}, False), ({"NUMBA_CPU_NAME": "haswell", **SHARED}, True)],
+    [(SHARED, False), ({"NUMBA_CPU_NAME": "haswell"}, False), ({"NUMBA_CPU_NAME": "haswell", **SHARED}, True)],
     ids=["features", "name", "both"],
 )
 def test_one_cache_for_two_processors(
     order: tuple[str, str], variables: dict[str, str], shared: bool, tmp_path
 ) -> None:
-    """As on a cluster with one home: what one machine compiled, another finds."""
-    (lanes, hits), (other_lanes, other_hits) = (run(host, tmp_path, **variables) for host in order)
-    assert hits == 0
-    if shared and "NUMBA_CPU_NAME" in variables:
-        assert other_hits == 1
+    """As on a cluster with one home: code for both processors is found again, and code for one of them is not."""
+    lanes, hits = zip(*(run(host, tmp_path, **variables) for host in order), strict=True)
     if shared:
-        assert lanes == other_lanes == 8
-    else:
-        assert {lanes, other_lanes} == {16, 8} and other_hits == 0
+        assert lanes == (8, 8) and hits == (0, 1)
+    else:  # the other half of the target machine, its name or its features, is each host's own
+        assert set(lanes) == {16, 8} and hits == (0, 0)
 
 
 @pytest.mark.parametrize(
-    ("variables", "lanes"), [({"NUMBA_CPU_NAME": "generic"}, 4), ({"NUMBA_CPU_FEATURES": "+avx,+sse4.2"}, 8)]
+    ("processor", "features", "lanes", "fused"),
+    [
+        ("znver4", "", 16, True),
+        ("znver4", "-avx512f", 8, True),
+        ("haswell", "", 8, True),
+        ("haswell", "+avx512f", 16, True),
+        ("haswell", "+avx512f,-avx512f", 8, True),
+        ("sandybridge", "", 8, False),
+        ("generic", "", 4, False),
+        ("generic", "+avx2,+fma", 8, True),  # AVX2 implies AVX
+        ("generic", "+avx,-avx512f,+fma", 8, True),  # a complete list
+        ("haswell", "-avx,-avx512f,-fma", 4, False),
+        ("neoverse-n1", "", 4, True),
+        ("apple-m1", "", 4, True),
+    ],
+)
+def test_sizes_follow_from_names_and_features(processor: str, features: str, lanes: int, fused: bool) -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    triple = "aarch64-unknown-linux-gnu" if processor in ("neoverse-n1", "apple-m1") else "x86_64-unknown-linux-gnu"
+    target = describe(triple, processor, features)
+    assert (target.lanes, target.fused) == (lanes, fused)
+    assert target.architecture == triple.partition("-")[0]
+
+
+@pytest.mark.parametrize("setting", [{"NUMBA_OPT": "1"}, {"NUMBA_LOOP_VECTORIZE": "0"}, {"NUMBA_BOUNDSCHECK": "1"}])
+def test_how_code_was_optimized_is_in_the_key(setting: dict[str, str], tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    for settings, hits in ((setting, 0), ({}, 0), (setting, 1)):
+        done = subprocess.run(
+            [sys.executable, "-c", SMALL], env={**environment, **settings}, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == f"0.841345 {hits}\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "lanes"),
+    [({"NUMBA_CPU_NAME": "generic"}, 4), ({"NUMBA_CPU_NAME": "sandybridge", "NUMBA_CPU_FEATURES": ""}, 8)],
 )
 def test_processors_without_multiply_add(variables: dict[str, str], lanes: int, tmp_path: Path) -> None:
     if llvm.get_process_triple().startswith(("aarch64", "arm64")):
-        pytest.skip("names features of x86-64")
+        pytest.skip("names processors of x86-64")
     assert run("this", tmp_path, **variables) == (lanes, 0)
 
 
@@ -129,6 +167,12 @@ print(round(float(y[0]), 6), len(kernels.gelu.stats.cache_hits))
             "compiled kernels cannot be kept in",
         ),
         (
+            "import numba.core.caching as c\nreal = c._CacheLocator.ensure_cache_path\n"
+            "def full(self):\n    if 'y' in globals(): raise OSError(28, 'No space left on device')\n    real(self)\n"
+            "c._CacheLocator.ensure_cache_path = full",
+            "(No space left on device): every process compiles them",
+        ),
+        (
             "from numba.core.caching import FunctionCache\n"
             "def nowhere(*_): raise RuntimeError('no locator available')\nFunctionCache._impl_class = nowhere",
             "there is no folder to keep compiled kernels in",
@@ -138,7 +182,7 @@ print(round(float(y[0]), 6), len(kernels.gelu.stats.cache_hits))
             "cannot be used (no such class): they are compiled anew",
         ),
     ],
-    ids=["full disk", "no home", "other classes"],
+    ids=["full disk", "full disk after the start", "no home", "other classes"],
 )
 def test_a_cache_that_cannot_be_used_is_said_once(before: str, said: str, tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
@@ -185,8 +229,11 @@ print(*names, len(caught), caught[0].message)
             "has moved what the kernels are built on: cannot import name 'make_intrinsic_template'",
         ),
         ("import numba.core.caching as c\ndel c.FunctionCache", {}, "cannot import name 'FunctionCache'"),
+        ("import numba.core.caching as c\ndel c.Cache._index_key", {}, "no attribute '_index_key'"),
+        ("import numba.core.codegen as c\ndel c.CPUCodegen.magic_tuple", {}, "no attribute 'magic_tuple'"),
+        ("import numba.core.cgutils as c\ndel c.get_or_insert_function", {}, "no attribute 'get_or_insert_function'"),
     ],
-    ids=["JIT disabled", "templates moved", "cache moved"],
+    ids=["JIT disabled", "templates moved", "cache moved", "key moved", "target moved", "instructions moved"],
 )  # fmt: skip
 def test_the_reference_stands_in_and_says_so_once(before: str, variables: dict[str, str], said: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
@@ -274,3 +321,16 @@ def test_a_spinning_thread_pauses(triple: str, instruction: str) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert re.search(rf"^\s+{instruction}\b", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_patience_is_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker spins for PATIENCE seconds, whether a pause takes long or not; a stolen moment does not count."""
+    for pause in (4e-9, 4e-8):
+        clock = [0.0]
+
+        def spin(board: np.ndarray, spins: int, pause: float = pause, clock: list[float] = clock) -> None:
+            clock[0] += spins * pause + (1.0 if clock[0] == 0 else 0.0)
+
+        monkeypatch.setattr(workers, "_spin", spin)
+        monkeypatch.setattr(workers.time, "perf_counter", lambda clock=clock: clock[0])
+        assert workers._patience() * pause == pytest.approx(workers.PATIENCE, rel=1e-3)

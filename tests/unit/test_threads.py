@@ -101,12 +101,29 @@ def test_a_fork_in_the_middle_of_everything_starts_clean() -> None:
         ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, [(200000, 100000)]),
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, []),
         ({"cpu.max": "no number"}, []),
+        ({"own": "0::/a.slice/b\n", "a.slice/cpu.max": "300000 100000\n"}, [(300000, 100000)]),
+        (
+            {"own": "0::/a/b\n", "a/b/cpu.max": "100000 50000\n", "a/cpu.max": "max 100000\n", "c/cpu.max": "1 1\n"},
+            [(100000, 50000)],
+        ),
+        (
+            {
+                "own": "5:memory:/m\n4:cpu,cpuacct:/job\n0::/\n",
+                "cpu,cpuacct/job/cpu.cfs_quota_us": "400000\n",
+                "cpu,cpuacct/job/cpu.cfs_period_us": "100000\n",
+                "memory/m/cpu.max": "1 1\n",
+            },
+            [(400000, 100000)],
+        ),
         ({}, []),
     ],
-    ids=["version 2", "no limit in 2", "version 1", "no limit in 1", "damaged", "none"],
+    ids=[
+        *("version 2", "no limit in 2", "version 1", "no limit in 1", "damaged"),
+        *("around its own in 2", "its own in 2", "its own in 1", "none"),
+    ],
 )
 def test_quotas_of_both_versions_of_cgroups(files: dict[str, str], quotas: list[tuple[int, int]], tmp_path) -> None:
     for name, content in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(content)
-    assert list(threads._cgroup_quotas(tmp_path)) == quotas
+    assert list(threads._cgroup_quotas(tmp_path, tmp_path / "own")) == quotas

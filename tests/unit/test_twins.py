@@ -200,7 +200,7 @@ def _signature(function: Callable) -> list[tuple]:
 
 
 def test_the_arbiter_is_the_reference() -> None:
-    """What settles a difference between two engines is neither of them."""
+    """Two backends that differ are compared with the reference in float64."""
     assert REFERENCE.overrides() == ()
     assert get_backend(None, dtype="float64").operations is REFERENCE
     with pytest.raises(ValueError, match=r"'numba' computes in float32, but dtype is 'float64'.*backend='numpy'"):

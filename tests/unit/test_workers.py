@@ -43,7 +43,7 @@ def wait_until(condition) -> None:
         time.sleep(0.001)
 
 
-def packed(weight: np.ndarray) -> np.ndarray:
+def paneled(weight: np.ndarray) -> np.ndarray:
     return place({"dense": {"weight": weight}})["dense"]["weight"]
 
 
@@ -54,7 +54,7 @@ def alone(function, *args):
 
 
 def test_a_pool_computes_the_same_bits(new_pool: workers._Pool) -> None:
-    weight, bias = packed(normal(PANELS * WIDTH, 40)), normal(PANELS * WIDTH)
+    weight, bias = paneled(normal(PANELS * WIDTH, 40)), normal(PANELS * WIDTH)
     qkv = [normal(2, WIDTH + ROWS, 3 * WIDTH) for _ in range(3)]
     for rows in (1, 7, 50, 500):
         x = normal(rows, 40)
@@ -70,7 +70,7 @@ def test_a_pool_computes_the_same_bits(new_pool: workers._Pool) -> None:
 
 
 def test_workers_park_when_nothing_is_posted_and_wake_again(new_pool: workers._Pool) -> None:
-    x, weight = normal(9, 40), packed(normal(PANELS * WIDTH, 40))
+    x, weight = normal(9, 40), paneled(normal(PANELS * WIDTH, 40))
     expected = alone(OPERATIONS.linear, x, weight)
     for _ in range(5):
         np.testing.assert_array_equal(OPERATIONS.linear(x, weight), expected)
@@ -79,18 +79,18 @@ def test_workers_park_when_nothing_is_posted_and_wake_again(new_pool: workers._P
 
 
 def test_no_more_workers_than_allowed(new_pool: workers._Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    x, weight = normal(9, 40), packed(normal(WIDTH, 40))
+    x, weight = normal(9, 40), paneled(normal(WIDTH, 40))
     OPERATIONS.linear(x, weight)  # one panel: nobody to share it with
     assert new_pool.workers == 0
     monkeypatch.undo()
     monkeypatch.setattr(workers, "_pool", new_pool)
     with limit_threads(1):
-        OPERATIONS.linear(x, packed(normal(PANELS * WIDTH, 40)))
+        OPERATIONS.linear(x, paneled(normal(PANELS * WIDTH, 40)))
     assert new_pool.workers == 0
 
 
 def test_a_thread_that_does_not_get_the_pool_computes_alone(new_pool: workers._Pool) -> None:
-    x, weight = normal(9, 40), packed(normal(PANELS * WIDTH, 40))
+    x, weight = normal(9, 40), paneled(normal(PANELS * WIDTH, 40))
     expected = alone(OPERATIONS.linear, x, weight)
     with new_pool.posting:
         np.testing.assert_array_equal(OPERATIONS.linear(x, weight), expected)
@@ -98,7 +98,7 @@ def test_a_thread_that_does_not_get_the_pool_computes_alone(new_pool: workers._P
 
 
 def test_many_threads_post_at_once(new_pool: workers._Pool) -> None:
-    weight = packed(normal(PANELS * WIDTH, 40))
+    weight = paneled(normal(PANELS * WIDTH, 40))
     inputs = [normal(rows, 40) for rows in (2, 9, 30, 100)]
     expected = [alone(OPERATIONS.linear, x, weight) for x in inputs]
     wrong: list[int] = []
@@ -121,7 +121,7 @@ def test_an_interrupt_leaves_the_board_free(new_pool: workers._Pool, monkeypatch
     def interrupt(count: int) -> None:
         raise KeyboardInterrupt
 
-    x, weight = normal(9, 40), packed(normal(PANELS * WIDTH, 40))
+    x, weight = normal(9, 40), paneled(normal(PANELS * WIDTH, 40))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(new_pool, "wake", interrupt)
         OPERATIONS.linear(x, weight)
@@ -132,7 +132,7 @@ def test_an_interrupt_leaves_the_board_free(new_pool: workers._Pool, monkeypatch
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_has_a_pool_of_its_own(new_pool: workers._Pool) -> None:
-    x, weight = normal(9, 40), packed(normal(PANELS * WIDTH, 40))
+    x, weight = normal(9, 40), paneled(normal(PANELS * WIDTH, 40))
     expected = OPERATIONS.linear(x, weight)
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
@@ -171,7 +171,7 @@ def test_the_protocol_as_plain_python() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_parked_worker_costs_no_processor_time(new_pool: workers._Pool) -> None:
-    OPERATIONS.linear(normal(9, 40), packed(normal(PANELS * WIDTH, 40)))
+    OPERATIONS.linear(normal(9, 40), paneled(normal(PANELS * WIDTH, 40)))
     wait_until(lambda: len(new_pool.parked) == 2)
     start = time.process_time()
     time.sleep(0.5)

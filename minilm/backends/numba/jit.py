@@ -7,11 +7,13 @@ may raise is not vectorized.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
 import os
 import pickle
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -28,25 +30,41 @@ class NumbaChangedError(ImportError):
     """Numba no longer has a private name that the kernels are built on."""
 
 
-try:
-    from numba.core import types
-    from numba.core.caching import FunctionCache
-    from numba.core.registry import cpu_target
-    from numba.core.typing.templates import infer, infer_global, make_intrinsic_template
-
-    if not numba.config.DISABLE_JIT:
-        njit(lambda: None)._cache  # noqa: B018
-except (ImportError, AttributeError) as _error:
-    raise NumbaChangedError(f"Numba {numba.__version__} has moved what the kernels are built on: {_error}") from _error
-
-
 def target_machine() -> tuple[str, str, str]:
     """Return LLVM's target triple, the processor's name and its features, as Numba compiles for them."""
     triple, name, features = cpu_target.target_context.codegen().magic_tuple()
     return triple, name, features
 
 
+try:  # every private name that is used here or, through this module, in its neighbours
+    from numba.core import cgutils as cgutils, types as types
+    from numba.core.base import BaseContext
+    from numba.core.caching import FunctionCache
+    from numba.core.registry import cpu_target
+    from numba.core.typing.templates import infer, infer_global, make_intrinsic_template
+    from numba.extending import models as models, register_model as register_model
+
+    target_machine()
+    for _owner, _name in (
+        *((FunctionCache, name) for name in ("_index_key", "cache_path", "load_overload", "save_overload")),
+        *((BaseContext, name) for name in ("get_dummy_value", "get_value_type", "make_array")),
+        (cgutils, "get_or_insert_function"),
+        *([] if numba.config.DISABLE_JIT else [(njit(lambda: None), "_cache")]),
+    ):
+        getattr(_owner, _name)
+except (ImportError, AttributeError, TypeError, ValueError) as _error:
+    raise NumbaChangedError(f"Numba {numba.__version__} has moved what the kernels are built on: {_error}") from _error
+
+
 # ---- compiled code on disk -------------------------------------------------------------------------------------------
+
+# What shapes compiled code beside its sources and the target machine: whose object layouts it knows, and how it is
+# optimized. Code that was compiled with NUMBA_OPT=0 would be many times slower in a process that does not ask for it.
+_SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "DISABLE_INTEL_SVML")
+_BUILD = (
+    *(numba.__version__, llvmlite.__version__, sys.implementation.cache_tag, getattr(sys, "abiflags", "")),
+    *(str(getattr(numba.config, name, None)) for name in _SETTINGS),
+)
 
 
 @functools.cache
@@ -97,12 +115,10 @@ class _Files:
             for other in self.folder.glob(f"{self.name}-*.nbc"):  # of other sources, which are gone
                 if other.name.split("-")[1] != path.name.split("-")[1]:
                     other.unlink(missing_ok=True)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            _say_once(
-                f"compiled kernels cannot be kept in {self.folder} ({error.strerror}): every process compiles them, "
-                "which takes seconds; NUMBA_CACHE_DIR names another folder"
-            )
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
 
 
 class _Cache(FunctionCache):
@@ -114,17 +130,27 @@ class _Cache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        self._cache_file = _Files(self._cache_path, function.__name__)
+        self._cache_file = _Files(self.cache_path, function.__name__)
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        return (*super()._index_key(sig, codegen), _sources(), numba.__version__, llvmlite.__version__)
+        return (*super()._index_key(sig, codegen), _sources(), *_BUILD)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:  # whatever it is, the kernel can be compiled
-            _say_once(f"compiled kernels in {self._cache_path} cannot be used ({error}): they are compiled anew")
+            _say_once(f"compiled kernels in {self.cache_path} cannot be used ({error}): they are compiled anew")
             return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:  # the kernel is compiled, and needs no file
+            reason = getattr(error, "strerror", None) or error
+            _say_once(
+                f"compiled kernels cannot be kept in {self.cache_path} ({reason}): every process compiles them, "
+                "which takes seconds; NUMBA_CACHE_DIR names another folder"
+            )
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
@@ -172,3 +198,8 @@ def compiled_as(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], 
         return typing
 
     return register
+
+
+def element_address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    """Return the LLVM value that points at ``array[index]``, in the lowering of an operation with a flat array."""
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])

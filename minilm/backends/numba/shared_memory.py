@@ -10,9 +10,8 @@ import ctypes
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
 
-from .jit import compiled_as
+from .jit import cgutils, compiled_as, element_address, types
 from .target import TARGET
 
 _ORDER = "seq_cst"  # sequentially consistent: what one thread wrote before it, another thread reads after it
@@ -47,14 +46,10 @@ def pointer(address: int) -> ctypes.c_void_p:
 # ---- the same, as LLVM instructions ----------------------------------------------------------------------------------
 
 
-def _element(context, builder, array_type, array, index):
-    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
-
-
 @compiled_as(load)
 def _load(typing, numbers, i):
     def lower(context, builder, signature, args):
-        return builder.load_atomic(_element(context, builder, numbers, *args), _ORDER, 8)
+        return builder.load_atomic(element_address(context, builder, numbers, *args), _ORDER, 8)
 
     return types.int64(numbers, types.intp), lower
 
@@ -63,7 +58,7 @@ def _load(typing, numbers, i):
 def _store(typing, numbers, i, value):
     def lower(context, builder, signature, args):
         array, index, value = args
-        builder.store_atomic(value, _element(context, builder, numbers, array, index), _ORDER, 8)
+        builder.store_atomic(value, element_address(context, builder, numbers, array, index), _ORDER, 8)
         return context.get_dummy_value()
 
     return types.void(numbers, types.intp, types.int64), lower
@@ -73,7 +68,7 @@ def _store(typing, numbers, i, value):
 def _fetch_add(typing, numbers, i, value):
     def lower(context, builder, signature, args):
         array, index, value = args
-        return builder.atomic_rmw("add", _element(context, builder, numbers, array, index), value, _ORDER)
+        return builder.atomic_rmw("add", element_address(context, builder, numbers, array, index), value, _ORDER)
 
     return types.int64(numbers, types.intp, types.int64), lower
 

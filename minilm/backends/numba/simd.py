@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import models, register_model
 
-from .jit import compiled_as
+from .jit import cgutils, compiled_as, element_address, models, register_model, types
 from .target import LANES, TARGET, WIDTH
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
@@ -77,10 +75,6 @@ def prefetch(w: np.ndarray, at: int) -> None:
 # ---- the same, as LLVM instructions ----------------------------------------------------------------------------------
 
 
-def _address(context, builder, array_type, array, index):
-    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
-
-
 def _read_vector(builder, address, lane):
     address = builder.gep(address, [ir.Constant(ir.IntType(64), lane)])
     return builder.load(builder.bitcast(address, _VECTOR.as_pointer()), align=4)
@@ -102,7 +96,7 @@ def _zeros(typing, rows):
 @compiled_as(filled)
 def _filled(typing, rows, bias, at):
     def lower(context, builder, signature, args):
-        address = _address(context, builder, bias, *args[1:])
+        address = element_address(context, builder, bias, *args[1:])
         halves = [_read_vector(builder, address, 0), _read_vector(builder, address, LANES)]
         tile = ir.Constant(context.get_value_type(signature.return_type), ir.Undefined)
         for i in range(2 * signature.return_type.rows):
@@ -121,10 +115,10 @@ def _add_products(typing, tile, x, start, stride, w, at):
         multiply_add = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.{operation}.v{LANES}f32"
         )
-        address = _address(context, builder, w, w_array, at)
+        address = element_address(context, builder, w, w_array, at)
         halves = [_read_vector(builder, address, 0), _read_vector(builder, address, LANES)]
         for r in range(tile.rows):
-            factor = _read_everywhere(builder, _address(context, builder, x, x_array, start))
+            factor = _read_everywhere(builder, element_address(context, builder, x, x_array, start))
             start = builder.add(start, stride)
             for i in (2 * r, 2 * r + 1):
                 total = builder.call(multiply_add, [factor, halves[i % 2], builder.extract_value(sums, i)])
@@ -158,7 +152,7 @@ def _scaled(typing, tile, x, start):
         numbers, x_array, start = args
         for i in range(2 * tile.rows):
             if i % 2 == 0:
-                factor = _read_everywhere(builder, _address(context, builder, x, x_array, start))
+                factor = _read_everywhere(builder, element_address(context, builder, x, x_array, start))
                 start = builder.add(start, ir.Constant(ir.IntType(64), 1))
             numbers = builder.insert_value(numbers, builder.fmul(builder.extract_value(numbers, i), factor), i)
         return numbers
@@ -176,7 +170,7 @@ def _store(typing, y, start, stride, tile):
     def lower(context, builder, signature, args):
         y_array, start, stride, numbers = args
         for i in range(2 * tile.rows):
-            address = _address(context, builder, y, y_array, start)
+            address = element_address(context, builder, y, y_array, start)
             address = builder.gep(address, [ir.Constant(ir.IntType(64), i % 2 * LANES)])
             builder.store(builder.extract_value(numbers, i), builder.bitcast(address, _VECTOR.as_pointer()), align=4)
             start = builder.add(start, stride) if i % 2 else start
@@ -188,7 +182,7 @@ def _store(typing, y, start, stride, tile):
 @compiled_as(prefetch)
 def _prefetch(typing, w, at):
     def lower(context, builder, signature, args):
-        address = _address(context, builder, w, *args)
+        address = element_address(context, builder, w, *args)
         line_floats = 16  # 64 bytes
         for lane in range(0, WIDTH, line_floats):
             byte = builder.bitcast(

@@ -7,7 +7,10 @@ is part of the key under which compiled kernels are kept.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
+
+import llvmlite.binding as llvm
 
 from .jit import target_machine
 
@@ -42,16 +45,32 @@ class Target(NamedTuple):
         return self.lanes > 4 or self.fused
 
 
-def _target() -> Target:
-    triple, _, flags = target_machine()
-    architecture = triple.partition("-")[0]
-    features = {flag[1:] for flag in flags.split(",") if flag.startswith("+")}
-    if architecture.startswith(("aarch64", "arm64")):  # NEON is always there
-        return Target(architecture, lanes=4, rows=6, fused=True)
-    lanes = 16 if "avx512f" in features else 8 if "avx" in features else 4
-    return Target(architecture, lanes, rows=6, fused="fma" in features)
+_PROBE = """
+declare <16 x float> @llvm.fmuladd.v16f32(<16 x float>, <16 x float>, <16 x float>)
+define <16 x float> @f(<16 x float> %a, <16 x float> %b, <16 x float> %c) {
+    %y = call <16 x float> @llvm.fmuladd.v16f32(<16 x float> %a, <16 x float> %b, <16 x float> %c)
+    ret <16 x float> %y
+}"""
 
 
-TARGET = _target()
+def describe(triple: str, processor: str, features: str) -> Target:
+    """Return the sizes for a target machine, see `minilm.backends.numba.jit.target_machine`.
+
+    A list of features need not be complete: the processor's name stands for some, and one implies others. So LLVM
+    compiles 16 multiply-adds, and the assembly shows what it uses. That takes 6 ms, and the list of an x86 host's own
+    features spares it: it says yes or no to each.
+    """
+    flags = {flag[1:]: flag[0] == "+" for flag in features.split(",") if flag}
+    if {"avx", "avx512f", "fma"} <= flags.keys():
+        lanes, fused = 16 if flags["avx512f"] else 8 if flags["avx"] else 4, flags["fma"]
+    else:
+        machine = llvm.Target.from_triple(triple).create_target_machine(cpu=processor, features=features)
+        assembly = machine.emit_assembly(llvm.parse_assembly(_PROBE))
+        lanes = 16 if "%zmm" in assembly else 8 if "%ymm" in assembly else 4
+        fused = re.search(r"\b(vfn?madd|fmla|xvmadd|vfmacc)", assembly) is not None
+    return Target(triple.partition("-")[0], lanes, rows=6, fused=fused)
+
+
+TARGET = describe(*target_machine())
 LANES, ROWS = TARGET.lanes, TARGET.rows
 WIDTH = 2 * LANES
