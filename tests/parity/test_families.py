@@ -150,23 +150,8 @@ WORDS = " ".join(topics.values()).split()
 
 def varied_texts(count: int = 100) -> list[str]:
     rng = random.Random(3)
-    texts = [
-        "",
-        " ",
-        ".",
-        "a",
-        "naïve café Straße İstanbul",
-        "東京 人人生而自由",
-        "😀 👍🏽 ☃",
-        "<s> </s> <pad> <mask> <unk>",
-    ]
-    texts += [
-        "<s> </s> <pad> <mask> <unk>",
-        "[CLS] [SEP] [MASK] [PAD] [UNK]",
-        "<pad> in the middle <pad> of it",
-        "tab\tand\nline",
-        "x" * 300,
-    ]
+    texts = ["", " ", ".", "a", "naïve café Straße İstanbul", "東京 人人生而自由", "😀 👍🏽 ☃", "tab\tand\nline"]
+    texts += ["<s> </s> <pad> <mask> <unk>", "[CLS] [SEP] [MASK] [PAD] [UNK]", "<pad> in it <pad> twice", "x" * 300]
     while len(texts) < count:
         start = rng.randrange(len(WORDS) - 400)
         texts.append(" ".join(WORDS[start : start + rng.choice((1, 2, 5, 9, 14, 20, 33, 60, 200, 400))]))
@@ -230,7 +215,6 @@ SIZES = {
     "num_attention_heads": 4,
     "hidden_size": 48,
     "intermediate_size": 96,
-    "hidden_act": "gelu",
 }
 DISTIL_SIZES = {"n_layers": 3, "n_heads": 4, "dim": 48, "hidden_dim": 96}
 
@@ -291,6 +275,8 @@ def test_cross_encoders(family: str, labels: int, tmp_path: Path) -> None:
 
     folder = save(family, "ForSequenceClassification", tmp_path, num_labels=labels)
     theirs = sentence_transformers.CrossEncoder(str(folder), device="cpu", num_labels=labels)
+    if family == "albert":  # ALBERT was trained with token types; transformers 5 leaves them out, 4 had them
+        theirs.tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
     texts = varied_texts()
     pairs = list(zip(texts[12:], reversed(texts[12:]), strict=True))
     for given in ({}, {"num_labels": labels}):
