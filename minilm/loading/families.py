@@ -87,11 +87,11 @@ _LM_HEAD = {
 _DENSE_AND_PROJECTION = {"pooler.dense": "classifier.dense", "classifier": "classifier.out_proj"}
 
 
-def _roberta(class_name: str) -> Family:
+def _roberta(class_name: str, vocab_size: int = 30522) -> Family:
     """RoBERTa (Liu et al. 2019) and those that share its code: positions start after the id of the padding."""
     return Family(
         class_name,
-        defaults={"pad_token_id": 1},
+        defaults={"vocab_size": vocab_size, "pad_token_id": 1},
         fixed={"masked_lm_act": "gelu"},
         after_padding=True,
         modules=_LM_HEAD,
@@ -101,7 +101,7 @@ def _roberta(class_name: str) -> Family:
 
 FAMILIES: dict[str, Family] = {
     "bert": Family("Bert"),
-    "roberta": _roberta("Roberta"),
+    "roberta": _roberta("Roberta", vocab_size=50265),
     "xlm-roberta": _roberta("XLMRoberta"),
     "camembert": _roberta("Camembert"),
     # Sanh et al. 2019: no token types, no pooler.
