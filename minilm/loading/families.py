@@ -213,6 +213,8 @@ def config_from_dict(values: Mapping[str, Any], **replaced: Any) -> BertConfig:
     ------
     ValueError
         If the family or a setting is not implemented; the message names it.
+    TypeError
+        If a value is to be replaced that nothing here reads.
 
     Examples
     --------
@@ -225,6 +227,11 @@ def config_from_dict(values: Mapping[str, Any], **replaced: Any) -> BertConfig:
     if family is None:
         raise ValueError(f"model_type is {model_type!r}, but only {', '.join(FAMILIES)} are implemented")
     check_implemented({**values, **replaced})
+    known = {*BERT_SETTINGS, *family.defaults, *family.settings.values(), "model_type"}
+    if unknown := [name for name in replaced if name not in known]:
+        raise TypeError(
+            f"unexpected argument {unknown[0]!r}; values of a config.json that are read: {', '.join(sorted(known))}"
+        )
     found = {**family.defaults, **family.to_bert(values), **family.to_bert(replaced), **family.fixed}
     config = BertConfig(**found, model_type=model_type)
     if family.after_padding:

@@ -122,6 +122,8 @@ def test_values_that_replace_those_of_the_file_have_either_name() -> None:
     values = {"model_type": "distilbert", "dim": 24, "n_heads": 3, "n_layers": 2}
     assert config_from_dict(values, n_layers=5).num_hidden_layers == 5
     assert config_from_dict(values, num_hidden_layers=4, num_labels=3).num_hidden_layers == 4
+    with pytest.raises(TypeError, match=r"unexpected argument 'num_lables'; .*num_labels"):
+        config_from_dict(values, num_lables=3)
 
 
 @pytest.mark.parity
