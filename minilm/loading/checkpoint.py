@@ -20,7 +20,7 @@ import numpy as np
 
 from ..config import BertConfig
 from ..parameters import Params, unflatten
-from .families import config_from_dict
+from .families import ENCODER_PARTS, config_from_dict
 from .hub import ModelFiles
 from .json_files import naming, read_json
 from .tensors import DTYPES, CheckpointError, Tensor, map_file, view
@@ -38,7 +38,6 @@ WEIGHTS_FILES = (
 _MAX_HEADER = 1 << 24  # bytes of a safetensors header; that of a BERT of 24 layers has 50,000
 
 _ANCHOR = "embeddings.word_embeddings.weight"  # every BERT has it; what stands before it is the encoder's prefix
-_ENCODER_PARTS = ("embeddings.", "encoder.", "transformer.", "embeddings_project.", "pooler.")
 
 # Known extras: keys that may be in a file although the model does not read them. A head's, if the model has no part of
 # that head; and what a buffer or a tie to another parameter makes redundant.
@@ -110,7 +109,7 @@ class Checkpoint:
         self.tensors: dict[str, Tensor] = {}
         for key, tensor in tensors.items():
             name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", key))
-            if name.removeprefix(self.prefix).startswith(_ENCODER_PARTS):
+            if name.removeprefix(self.prefix).startswith(ENCODER_PARTS):
                 name = name.removeprefix(self.prefix)
             if name in self.tensors:
                 raise CheckpointError(f"{self.path} has two keys for {name}; one is {key}")
@@ -179,7 +178,7 @@ class Checkpoint:
         return unflatten(params)
 
     def _in_file(self, key: str) -> str:
-        return self.prefix + key if key.startswith(_ENCODER_PARTS) else key
+        return self.prefix + key if key.startswith(ENCODER_PARTS) else key
 
     def _audit(
         self,

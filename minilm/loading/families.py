@@ -15,6 +15,7 @@ from ..config import BERT_SETTINGS, BertConfig, check_implemented
 from ..parameters import TOKEN_TYPES
 
 Names = Mapping[str, str]
+ENCODER_PARTS = ("embeddings.", "encoder.", "transformer.", "embeddings_project.", "pooler.")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Family:
     ----------
     class_name
         How transformers' classes begin: ``"Roberta"`` in ``RobertaModel``.
+    prefix
+        What stands before the encoder's keys where a head stands beside them.
     settings
         Names in ``config.json``, by the name of BERT's setting.
     defaults
@@ -42,6 +45,7 @@ class Family:
     """
 
     class_name: str
+    prefix: str
     settings: Names = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
@@ -72,10 +76,28 @@ class Family:
         """`key` of every parameter; where BERT's name has the prefix ``bert.``, the key is without it, too."""
         return {name: self.key(name.removeprefix("bert."), config, modules) for name in names}
 
+    def tensors(self, named: Mapping[str, Any], config: BertConfig, modules: Names) -> dict[str, Any]:
+        """Return parameters under the keys that a file of the family has for them, each once: the way back."""
+        found = {}
+        for name, key in self.keys(named, config, modules).items():
+            if key is not None:
+                in_encoder = name.startswith("bert.") and key.startswith(ENCODER_PARTS)
+                found[self.prefix + key if in_encoder else key] = named[name]
+        return found
+
     def to_bert(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of a ``config.json`` under BERT's names, as far as BERT has them."""
+        """Return the values of a ``config.json`` under BERT's names, as far as they are read."""
         found = {name: values[name] for name in (*BERT_SETTINGS, *self.defaults) if name in values}
         return found | {ours: values[theirs] for ours, theirs in self.settings.items() if theirs in values}
+
+    def from_bert(self, config: BertConfig) -> dict[str, Any]:
+        """Return what a ``config.json`` of the family says for this config: the way back from `config_from_dict`."""
+        names = [name for name in dict.fromkeys((*BERT_SETTINGS, *self.defaults)) if name not in self.fixed]
+        found = {name: getattr(config, name) for name in names}
+        found["num_hidden_layers"] //= config.inner_group_num
+        if "embedding_size" in found:
+            found["embedding_size"] = config.embedding_width
+        return {self.settings.get(name, name): value for name, value in found.items()}
 
 
 _LM_HEAD = {
@@ -91,6 +113,7 @@ def _roberta(class_name: str, vocab_size: int = 30522) -> Family:
     """RoBERTa (Liu et al. 2019) and those that share its code: positions start after the id of the padding."""
     return Family(
         class_name,
+        "roberta.",
         defaults={"vocab_size": vocab_size, "pad_token_id": 1},
         fixed={"masked_lm_act": "gelu"},
         after_padding=True,
@@ -100,13 +123,14 @@ def _roberta(class_name: str, vocab_size: int = 30522) -> Family:
 
 
 FAMILIES: dict[str, Family] = {
-    "bert": Family("Bert"),
+    "bert": Family("Bert", "bert."),
     "roberta": _roberta("Roberta", vocab_size=50265),
     "xlm-roberta": _roberta("XLMRoberta"),
     "camembert": _roberta("Camembert"),
     # Sanh et al. 2019: no token types, no pooler.
     "distilbert": Family(
         "DistilBert",
+        "distilbert.",
         settings={
             "hidden_size": "dim",
             "num_hidden_layers": "n_layers",
@@ -135,6 +159,7 @@ FAMILIES: dict[str, Family] = {
     # Clark et al. 2020: embeddings of a width of their own, no pooler.
     "electra": Family(
         "Electra",
+        "electra.",
         defaults={
             "embedding_size": 128,
             "hidden_size": 256,
@@ -153,6 +178,7 @@ FAMILIES: dict[str, Family] = {
     # Lan et al. 2020: embeddings of a width of their own, and layers that share their parameters.
     "albert": Family(
         "Albert",
+        "albert.",
         defaults={
             "vocab_size": 30000,
             "embedding_size": 128,
@@ -184,6 +210,7 @@ FAMILIES: dict[str, Family] = {
     # Song et al. 2020: positions as in RoBERTa, no token types, and a bias of the scores by relative distance.
     "mpnet": Family(
         "MPNet",
+        "mpnet.",
         defaults={"vocab_size": 30527, "pad_token_id": 1, "relative_attention_num_buckets": 32},
         fixed={"type_vocab_size": 0, "first_position": 2, "masked_lm_act": "gelu"},
         modules={

@@ -192,9 +192,11 @@ class PreTrainedModel:
     def write_files(self, folder: Path) -> None:
         """Write ``model.safetensors`` and ``config.json`` into a folder that is there."""
         self._check_files()
-        tensors = {name: self.backend.to_numpy(x) for name, x in flatten(self.params)}
-        write_tensors(folder / "model.safetensors", tensors)
-        values = config_dict(self.config, self.raw_config, type(self).__name__, self.backend.dtype)
+        family = FAMILIES[self.config.model_type]
+        tensors = family.tensors(dict(flatten(self.params)), self.config, self.modules(family))
+        write_tensors(folder / "model.safetensors", {key: self.backend.to_numpy(x) for key, x in tensors.items()})
+        architecture = type(self).__name__.replace("Bert", family.class_name, 1)
+        values = config_dict(self.config, self.raw_config, architecture, self.backend.dtype)
         write_json(folder / "config.json", values)
 
     def _check_files(self) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..arrays import Array, array_namespace
 from ..backends import Backend
+from ..functional import embedding
 
 MAX_DISTANCE = 128  # tokens further away share the last bucket
 
@@ -38,6 +39,6 @@ def relative_attention_bias(table: Array, tokens: int, backend: Backend) -> Arra
     The bias depends on the distance alone. So its rows are windows of one row of all distances, longest first.
     """
     distances = buckets(np.arange(1 - tokens, tokens), table.shape[0])
-    by_distance = backend.operations.embedding(backend.from_numpy(distances), table).T  # [heads, 2 tokens - 1]
+    by_distance = embedding(backend.from_numpy(distances), table).T  # [heads, 2 tokens - 1]
     windows = [by_distance[:, tokens - 1 - query : 2 * tokens - 1 - query] for query in range(tokens)]
     return array_namespace(table).stack(windows, axis=1)[None, :, :, :]

@@ -143,6 +143,29 @@ def test_random_models(family: str, kind: str, seed: int, tmp_path: Path) -> Non
         assert_close(alone, rows, 1e-5)
 
 
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_what_is_saved_loads_in_transformers(family: str, kind: str, tmp_path: Path) -> None:
+    """Under the family's own keys and settings, each parameter once, with and without what was read before."""
+    import transformers
+
+    labels = {} if kind in ("Model", "ForMaskedLM") else {"num_labels": 3}
+    theirs = random_model(family, kind, 4, **labels)
+    theirs.save_pretrained(tmp_path / "theirs")
+    batch = random_batch(theirs, family, 4)
+    expected = run_torch(theirs, batch)[0]
+    ours = HEADS[kind].from_pretrained(tmp_path / "theirs")
+    made = type(ours)(ours.params, ours.config)
+    for i, model in enumerate((ours, made)):
+        model.save_pretrained(tmp_path / str(i))
+        auto = getattr(transformers, "AutoModel" if kind == "Model" else f"AutoModel{kind}")
+        again, info = auto.from_pretrained(tmp_path / str(i), output_loading_info=True, attn_implementation="eager")
+        assert type(again) is type(theirs)
+        assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+        np.testing.assert_array_equal(run_torch(again, batch)[0], expected)
+        np.testing.assert_array_equal(HEADS[kind].from_pretrained(tmp_path / str(i))(**batch)[0], ours(**batch)[0])
+
+
 # ---- sentence models: a tokenizer of the family's kind, trained here -------------------------------------------------
 
 WORDS = " ".join(topics.values()).split()

@@ -24,6 +24,10 @@ from minilm.models.checks import text_positions
 from minilm.models.relative_attention import buckets, relative_attention_bias
 from minilm.packing import Tokens, make_pack
 from minilm.parameters import flatten, unflatten
+from minilm.sentences.modules import Pooling, Transformer
+from minilm.tokenizing.files import word_piece
+from minilm.tokenizing.tokenizer import Tokenizer
+from minilm.training.trainee import Trainee
 
 BACKENDS = [name for name in available_backends() if not name.startswith("cupy")]
 OTHERS = [family for family in FAMILIES if family != "bert"]
@@ -249,6 +253,20 @@ def test_attention_with_a_number_for_every_score(heads: int, tokens: int, need_p
         np.testing.assert_allclose(context, expected, rtol=0, atol=1e-6)
         if need_probabilities:
             np.testing.assert_allclose(probabilities, wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_training_is_refused_where_it_is_not_implemented(family: str, write: Any) -> None:
+    """Parameters that are shared, that must stay zeros, or that no operation of the table takes."""
+    model = minilm.AutoModel.from_pretrained(write(family, "Model"))
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(18))]
+    tokenizer = Tokenizer(word_piece({piece: i for i, piece in enumerate(pieces)}))
+    sentences = minilm.SentenceTransformer(modules=[Transformer(model, tokenizer), Pooling()])
+    if family in ("albert", "distilbert", "mpnet"):
+        with pytest.raises(ValueError, match=f"training is not implemented for model_type '{family}'"):
+            Trainee(sentences)
+    else:
+        assert Trainee(sentences).params
 
 
 # ---- from arrays -----------------------------------------------------------------------------------------------------
