@@ -29,25 +29,29 @@ from .packing import Run
 from .parameters import Params
 
 Attention = Callable[[Array, Array, Array], tuple[Array, Array | None]]
+Bias = Callable[[int], Array]  # tokens → what is added to the scores, [1, heads, queries, keys]
 
 
-def padded_attention(attention_mask: Array, num_heads: int, ops: Operations) -> Attention:
+def padded_attention(attention_mask: Array, num_heads: int, ops: Operations, bias: Bias | None = None) -> Attention:
     """Attention within each row of a padded batch; ``attention_mask`` [batch, tokens] is 1 where a token counts."""
+    added = None if bias is None else bias(attention_mask.shape[1])
 
     def attend(query: Array, key: Array, value: Array) -> tuple[Array, Array | None]:
-        return ops.attention(query, key, value, num_heads, extended_attention_mask(attention_mask, query.dtype))
+        mask = extended_attention_mask(attention_mask, query.dtype)  # [batch, 1, 1, keys]
+        return ops.attention(query, key, value, num_heads, mask if added is None else mask + added)
 
     return attend
 
 
-def packed_attention(runs: Sequence[Run], num_heads: int, ops: Operations) -> Attention:
+def packed_attention(runs: Sequence[Run], num_heads: int, ops: Operations, bias: Bias | None = None) -> Attention:
     """Attention within each text of a pack: every run of equal lengths is a batch that needs no mask."""
+    masks = [None if bias is None else bias(run.tokens) for run in runs]
 
     def attend(query: Array, key: Array, value: Array) -> tuple[Array, None]:
         xp, contexts = array_namespace(query), []
-        for run in runs:
+        for run, mask in zip(runs, masks, strict=True):
             batch = run.of(query), run.of(key), run.of(value)
-            context, _ = ops.attention(*batch, num_heads, need_probabilities=False)  # [texts, tokens, hidden]
+            context, _ = ops.attention(*batch, num_heads, mask, need_probabilities=False)  # [texts, tokens, hidden]
             contexts.append(xp.reshape(context, (-1, query.shape[1])))  # [rows, hidden]
         return contexts[0] if len(contexts) == 1 else xp.concat(contexts), None
 
@@ -57,8 +61,11 @@ def packed_attention(runs: Sequence[Run], num_heads: int, ops: Operations) -> At
 def embeddings(
     params: Params, input_ids: Array, token_type_ids: Array, position_ids: Array, config: BertConfig, ops: Operations
 ) -> Array:
-    """``embeddings``: what each token is, in which of two texts, and where: [...] → [..., hidden]."""
-    return ops.embeddings(
+    """``embeddings``: what each token is, in which of two texts, and where: [...] → [..., hidden].
+
+    Tables may be narrower than ``hidden``: then a ``projection`` stands beside them.
+    """
+    x = ops.embeddings(
         input_ids,
         token_type_ids,
         position_ids,
@@ -69,6 +76,7 @@ def embeddings(
         params["LayerNorm"]["bias"],
         config.layer_norm_eps,
     )
+    return ops.linear(x, **params["projection"]) if "projection" in params else x
 
 
 def self_attention(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from .functional import ACTIVATIONS
@@ -19,9 +19,31 @@ _MAX_LABELS = 1_000_000
 
 @dataclass(frozen=True)
 class BertConfig:
-    """The configuration of a BERT encoder, with the names and defaults of ``transformers.BertConfig``.
+    """The numbers that shape an encoder of BERT's family, with the names and defaults of ``transformers.BertConfig``.
 
     Only what inference reads is kept. A configuration that this network does not implement raises a `ValueError`.
+    Other families name some numbers differently, and have a few that BERT has not. `minilm.loading.families` brings
+    their ``config.json`` to this form.
+
+    Attributes
+    ----------
+    model_type
+        The family: ``"bert"``, ``"roberta"``, ….
+    type_vocab_size
+        Rows of the table of token types. 0: the model has no token types, and ids of them are ignored.
+    embedding_size
+        Width of the embeddings, where a projection makes vectors of `hidden_size` of them. None: there is none.
+    first_position
+        The position of a text's first token. Where it is not 0, the token with the id before it is padding: it has
+        the position of that id, wherever it stands, and is not counted (Liu et al. 2019, in fairseq's way).
+    relative_attention_num_buckets
+        Rows of the table of relative distances whose values are added to the attention scores. 0: there is none.
+    num_hidden_groups, inner_group_num
+        In how many groups, each of how many layers, the parameters of ALBERT's layers are stored.
+    masked_lm_act
+        The activation in the head of a masked-LM. None: `hidden_act`.
+    classifier_act
+        The activation in the head of a classifier of texts.
 
     Examples
     --------
@@ -46,9 +68,17 @@ class BertConfig:
     pad_token_id: int | None = 0
     tie_word_embeddings: bool = True
     problem_type: str | None = None
-    id2label: Mapping[int, str] | None = field(default=None, hash=False)
+    id2label: Mapping[int, str] | None = dataclasses.field(default=None, hash=False)
     num_labels: int | None = None
     architectures: tuple[str, ...] = ()
+    model_type: str = "bert"
+    embedding_size: int | None = None
+    first_position: int = 0
+    relative_attention_num_buckets: int = 0
+    num_hidden_groups: int = 1
+    inner_group_num: int = 1
+    masked_lm_act: str | None = None
+    classifier_act: str = "tanh"
 
     def __post_init__(self) -> None:
         for name in (
@@ -57,20 +87,32 @@ class BertConfig:
             "num_attention_heads",
             "intermediate_size",
             "max_position_embeddings",
-            "type_vocab_size",
+            "num_hidden_groups",
+            "inner_group_num",
         ):
             _require_integer(name, getattr(self, name), minimum=1)
+        for name in ("type_vocab_size", "first_position", "relative_attention_num_buckets"):
+            _require_integer(name, getattr(self, name), minimum=0)
+        if self.embedding_size is not None:
+            _require_integer("embedding_size", self.embedding_size, minimum=1)
         _require_integer("num_hidden_layers", self.num_hidden_layers, minimum=0, maximum=_MAX_LAYERS)
         if self.pad_token_id is not None:
             _require_integer("pad_token_id", self.pad_token_id, minimum=0)
         if self.num_labels is not None:
             _require_integer("num_labels", self.num_labels, minimum=1, maximum=_MAX_LABELS)
+        if self.max_tokens < 1:
+            raise ValueError(
+                f"max_position_embeddings {self.max_position_embeddings} leaves no position for a token: "
+                f"the first is {self.first_position}"
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
             )
-        if not isinstance(self.hidden_act, str) or self.hidden_act not in ACTIVATIONS:
-            raise ValueError(f"hidden_act {self.hidden_act!r} is not implemented; known: {', '.join(ACTIVATIONS)}")
+        for name in ("hidden_act", "masked_lm_act", "classifier_act"):
+            act = getattr(self, name)
+            if (act is not None or name != "masked_lm_act") and (not isinstance(act, str) or act not in ACTIVATIONS):
+                raise ValueError(f"{name} {act!r} is not implemented; known: {', '.join(ACTIVATIONS)}")
         if type(self.layer_norm_eps) not in (int, float) or not 0 <= self.layer_norm_eps < 1:
             raise ValueError(f"layer_norm_eps must be a number in [0, 1), got {self.layer_norm_eps!r}")
         if not isinstance(self.tie_word_embeddings, bool):
@@ -79,6 +121,20 @@ class BertConfig:
             raise ValueError(f"problem_type {self.problem_type!r} is unknown; known: {', '.join(PROBLEM_TYPES)}")
         object.__setattr__(self, "id2label", _label_names(self.id2label))
         object.__setattr__(self, "architectures", _names("architectures", self.architectures))
+
+    @property
+    def embedding_width(self) -> int:
+        """The width of the tables of embeddings: `embedding_size`, or `hidden_size` where there is none."""
+        return self.hidden_size if self.embedding_size is None else self.embedding_size
+
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens a text can have: the rows of the table of positions, from `first_position` on.
+
+        >>> BertConfig().max_tokens, BertConfig(max_position_embeddings=514, first_position=2).max_tokens
+        (512, 512)
+        """
+        return self.max_position_embeddings - self.first_position
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -96,25 +152,57 @@ class BertConfig:
             return tuple(self.id2label[number] for number in range(count))
         if self.num_labels is None:
             raise ValueError(
-                "the config tells neither id2label nor num_labels, so the number of labels is unknown: "
-                "pass num_labels (transformers leaves both out of config.json where there are 2)"
+                "the config has neither id2label nor num_labels, so the number of labels is unknown: pass num_labels"
             )
         return tuple(f"LABEL_{number}" for number in range(self.num_labels))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BertConfig:
-        """Take what is known from a parsed ``config.json``; refuse what this network does not implement."""
+        """Take what is known from BERT's parsed ``config.json``; refuse what this network does not implement.
+
+        `minilm.loading.families.config_from_dict` takes those of other families, too.
+        """
         if values.get("model_type", "bert") != "bert":
-            raise ValueError(f"model_type is {values['model_type']!r}, but only 'bert' is implemented")
-        if values.get("position_embedding_type", "absolute") != "absolute":
-            raise ValueError(
-                f"position_embedding_type is {values['position_embedding_type']!r}, but only 'absolute' is implemented"
-            )
-        for name in ("is_decoder", "add_cross_attention"):
-            if values.get(name):
-                raise ValueError(f"{name} is set, but only encoders are implemented")
-        known = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
+            raise ValueError(f"model_type is {values['model_type']!r}, but BertConfig.from_dict takes only 'bert'")
+        check_implemented(values)
+        return cls(**{name: value for name, value in values.items() if name in BERT_SETTINGS})
+
+
+# Fields that no config.json sets under these names: `minilm.loading.families` does, for families that have them.
+_OF_FAMILIES = (
+    "model_type",
+    "embedding_size",
+    "first_position",
+    "relative_attention_num_buckets",
+    "num_hidden_groups",
+    "inner_group_num",
+    "masked_lm_act",
+    "classifier_act",
+)
+BERT_SETTINGS: tuple[str, ...] = tuple(
+    field.name for field in dataclasses.fields(BertConfig) if field.name not in _OF_FAMILIES
+)
+# What changes the computation when it is set in a config.json, and is not implemented.
+_UNIMPLEMENTED = {
+    "is_decoder": "only encoders are",
+    "add_cross_attention": "only encoders are",
+    "is_encoder_decoder": "only encoders are",
+    "pruned_heads": "all heads of all layers must be there",
+    "adapters": "merge them into the weights of the base model",
+    "quantization_config": "load weights in floating point",
+    "compression_config": "load weights in floating point",
+}
+
+
+def check_implemented(values: Mapping[str, Any]) -> None:
+    """Raise a `ValueError` that names the setting of a parsed ``config.json`` which is not implemented."""
+    if values.get("position_embedding_type", "absolute") != "absolute":
+        raise ValueError(
+            f"position_embedding_type is {values['position_embedding_type']!r}, but only 'absolute' is implemented"
+        )
+    for name, hint in _UNIMPLEMENTED.items():
+        if values.get(name):
+            raise ValueError(f"{name} is set, which is not implemented: {hint}")
 
 
 def _require_integer(name: str, value: Any, minimum: int, maximum: int = 2**31 - 1) -> None:

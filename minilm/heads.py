@@ -20,18 +20,19 @@ def pool(hidden_states: Array, attention_mask: Array, modes: Sequence[str], ops:
     return pooled[0] if len(pooled) == 1 else array_namespace(hidden_states).concat(pooled, axis=-1)
 
 
-def pooler(params: Params, hidden_states: Array, ops: Operations) -> Array:
-    """``pooler``: ``tanh(W h + b)`` of the first token of each text, [batch, tokens, hidden] → [batch, hidden]."""
-    return ops.linear_activation(hidden_states[:, 0, :], **params["dense"], activation="tanh")
+def pooler(params: Params, hidden_states: Array, ops: Operations, activation: str = "tanh") -> Array:
+    """``pooler``: ``act(W h + b)`` of the first token of each text, [batch, tokens, hidden] → [batch, hidden]."""
+    return ops.linear_activation(hidden_states[:, 0, :], **params["dense"], activation=activation)
 
 
 def masked_lm(params: Params, hidden_states: Array, words: Array, config: BertConfig, ops: Operations) -> Array:
     """``cls.predictions``: which word is it? [..., hidden] → logits [..., vocab] (Devlin et al. 2018, section 3.1).
 
-    The decoder is the table of word embeddings, ``words`` [vocab, hidden], unless the checkpoint has one of its own.
+    The decoder is the table of word embeddings, ``words`` [vocab, width], unless the checkpoint has one of its own.
     """
     transform = params["transform"]
-    x = ops.linear_activation(hidden_states, **transform["dense"], activation=config.hidden_act)
+    activation = config.masked_lm_act or config.hidden_act
+    x = ops.linear_activation(hidden_states, **transform["dense"], activation=activation)  # [..., width]
     x = ops.layer_norm(x, **transform["LayerNorm"], eps=config.layer_norm_eps)
     decoder = {"weight": words, "bias": params.get("bias"), **params.get("decoder", {})}
     return ops.linear(x, **decoder)

@@ -1,6 +1,7 @@
 """What a checkpoint of each model holds: every parameter's name and shape, as its `BertConfig` gives them.
 
-Loading checks files against these, and a model checks the arrays that it is given. The names are those of the files.
+Loading checks files against these, and a model checks the arrays that it is given. The names are those of BERT's files.
+Files of other families have other names for the same parameters: `minilm.loading.families` lists them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from .config import BertConfig
 
 Params = Mapping[str, Any]  # a subtree of the checkpoint: names to arrays or to further subtrees
 Shapes = dict[str, tuple[int, ...]]
+
+
+TOKEN_TYPES = "embeddings.token_type_embeddings.weight"
 
 
 def dense(name: str, inputs: int, outputs: int) -> Shapes:
@@ -26,13 +30,18 @@ def layer_norm(name: str, hidden: int) -> Shapes:
 
 def bert(config: BertConfig, prefix: str = "") -> Shapes:
     """The embeddings and layers of `minilm.bert`; ``prefix`` is ``"bert."`` where a head stands beside them."""
-    hidden, intermediate = config.hidden_size, config.intermediate_size
+    hidden, intermediate, width = config.hidden_size, config.intermediate_size, config.embedding_width
     shapes: Shapes = {
-        "embeddings.word_embeddings.weight": (config.vocab_size, hidden),
-        "embeddings.position_embeddings.weight": (config.max_position_embeddings, hidden),
-        "embeddings.token_type_embeddings.weight": (config.type_vocab_size, hidden),
-        **layer_norm("embeddings.LayerNorm", hidden),
+        "embeddings.word_embeddings.weight": (config.vocab_size, width),
+        "embeddings.position_embeddings.weight": (config.max_position_embeddings, width),
+        TOKEN_TYPES: (max(config.type_vocab_size, 1), width),  # a row of zeros where there are no token types
+        **layer_norm("embeddings.LayerNorm", width),
     }
+    if config.embedding_size is not None:
+        shapes |= dense("embeddings.projection", width, hidden)
+    if config.relative_attention_num_buckets:
+        buckets, heads = config.relative_attention_num_buckets, config.num_attention_heads
+        shapes["encoder.relative_attention_bias.weight"] = (buckets, heads)
     for n in range(config.num_hidden_layers):
         layer = f"encoder.layer.{n}"
         shapes |= dense(f"{layer}.attention.self.query", hidden, hidden)
@@ -53,10 +62,11 @@ def pooler(prefix: str, hidden: int) -> Shapes:
 
 def masked_lm(config: BertConfig) -> Shapes:
     """``cls.predictions``; the decoder's weight and one of the two biases are absent where they are tied."""
+    width = config.embedding_width
     return {
-        **dense("cls.predictions.transform.dense", config.hidden_size, config.hidden_size),
-        **layer_norm("cls.predictions.transform.LayerNorm", config.hidden_size),
-        **dense("cls.predictions.decoder", config.hidden_size, config.vocab_size),
+        **dense("cls.predictions.transform.dense", config.hidden_size, width),
+        **layer_norm("cls.predictions.transform.LayerNorm", width),
+        **dense("cls.predictions.decoder", width, config.vocab_size),
         "cls.predictions.bias": (config.vocab_size,),
     }
 
@@ -72,8 +82,8 @@ def map_arrays(params: Params, function: Callable[[str, Any], Any], prefix: str 
 
 
 def is_lookup_table(name: str) -> bool:
-    """Whether the parameter of this full name is a table of embeddings, of which a lookup reads some rows."""
-    return name.endswith("_embeddings.weight")
+    """Whether the parameter of this full name is a table, of which a lookup reads some rows."""
+    return name.endswith(("_embeddings.weight", "_attention_bias.weight"))
 
 
 def unflatten(named: Mapping[str, Any]) -> Params:

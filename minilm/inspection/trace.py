@@ -12,6 +12,7 @@ import inspect
 import itertools
 import math
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +90,9 @@ class TracingOperations(Operations):
     def __init__(self, backend: Backend, params: Params, *, arrays: bool = False) -> None:
         self.record: list[TracedOperation] = []
         self._backend, self._keep_arrays = backend, arrays
-        self._names = {id(array): name for name, array in flatten(params)}
+        self._names: dict[int, deque[str]] = {}  # several for an array that layers share: they take turns
+        for name, array in flatten(params):
+            self._names.setdefault(id(array), deque()).append(name)
         for operation in OPERATIONS:
             setattr(self, operation, functools.partial(self._call, operation))
 
@@ -103,7 +106,7 @@ class TracingOperations(Operations):
 
         arguments = inspect.signature(getattr(REFERENCE, operation)).bind(*args, **kwargs).arguments
         taken = {name: value for name, value in arguments.items() if hasattr(value, "shape")}
-        weights = [self._names[id(array)] for array in taken.values() if id(array) in self._names]
+        weights = [self._next_name(array) for array in taken.values() if id(array) in self._names]
         output, probabilities = result if isinstance(result, tuple) else (result, None)
         returned = {"output": output} if probabilities is None else {"output": output, "probabilities": probabilities}
         self.record.append(
@@ -119,6 +122,11 @@ class TracingOperations(Operations):
             )
         )
         return result
+
+    def _next_name(self, array: Array) -> str:
+        names = self._names[id(array)]
+        names.rotate(-1)
+        return names[-1]
 
 
 def _name(operation: str, weights: list[str], record: list[TracedOperation]) -> str:

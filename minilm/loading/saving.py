@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..config import BertConfig
+from .families import FAMILIES
 
 
 @contextmanager
@@ -98,11 +98,11 @@ def config_dict(config: BertConfig, raw: Mapping[str, Any], architecture: str, d
     dtype
         Of the parameters.
     """
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    values = FAMILIES[config.model_type].from_bert(config)
     for name in ("id2label", "num_labels", "architectures", "problem_type"):
         values.pop(name)
     kept = {name: value for name, value in raw.items() if name not in ("torch_dtype", "_name_or_path")}
-    found = {"model_type": "bert", **kept, **values, "architectures": [architecture], "dtype": dtype}
+    found = {**kept, **values, "model_type": config.model_type, "architectures": [architecture], "dtype": dtype}
     if config.problem_type is not None:
         found["problem_type"] = config.problem_type
     if config.id2label or config.num_labels is not None:

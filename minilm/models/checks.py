@@ -1,4 +1,4 @@
-"""Checks of what a model is called with: ids, masks, token types and positions, on the host."""
+"""Checks of what a model is called with, and what stands in for what is left out: ids, masks, types, positions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_padded(
     """
     if np.ndim(input_ids) != 2 or input_ids.shape[1] == 0:
         raise ValueError(f"input_ids must be [batch, tokens], tokens at least 1, got the shape {np.shape(input_ids)}")
-    shape, limit = input_ids.shape, config.max_position_embeddings
+    shape, limit = input_ids.shape, config.max_tokens
     if shape[1] > limit and position_ids is None:
         raise ValueError(
             f"input_ids has {shape[1]} tokens, but the model has {limit} positions: "
@@ -35,7 +35,11 @@ def check_padded(
         )
     mask = np.ones(shape, dtype=np.int64) if attention_mask is None else attention_mask
     types = np.zeros(shape, dtype=np.int64) if token_type_ids is None else token_type_ids
-    positions = np.arange(shape[1])[None, :] if position_ids is None else position_ids
+    if position_ids is None:
+        places = np.broadcast_to(np.arange(shape[1]), shape)
+        positions = text_positions(input_ids.reshape(-1), places.reshape(-1), config).reshape(shape)
+    else:
+        positions = position_ids
     if mask.shape != shape:
         raise ValueError(f"attention_mask has the shape {mask.shape}, but input_ids has {shape}")
     if mask.dtype.kind not in "biuf":
@@ -53,10 +57,12 @@ def check_ids(
     input_ids: np.ndarray, token_type_ids: np.ndarray, position_ids: np.ndarray, config: BertConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Check that every id has a row in its table, and return the ids as int64: compiled kernels check neither."""
+    if config.type_vocab_size == 0:
+        token_type_ids = np.zeros(input_ids.shape, np.int64)
     checked = []
     for name, ids, limit in (
         ("input_ids", input_ids, config.vocab_size),
-        ("token_type_ids", token_type_ids, config.type_vocab_size),
+        ("token_type_ids", token_type_ids, max(config.type_vocab_size, 1)),
         ("position_ids", position_ids, config.max_position_embeddings),
     ):
         if ids.dtype.kind not in "iu":
@@ -67,3 +73,19 @@ def check_ids(
             raise ValueError(f"{name} has {wrong}, but its table has the rows 0 to {limit - 1}")
         checked.append(np.require(ids, np.int64, ["C", "A"]))
     return checked[0], checked[1], checked[2]
+
+
+def text_positions(input_ids: np.ndarray, places: np.ndarray, config: BertConfig) -> np.ndarray:
+    """Return the position of each token, from its place in its text: 0, 1, 2, …; all int arrays [tokens].
+
+    Texts may lie end to end. `minilm.config.BertConfig` says what ``first_position`` means for padding.
+    """
+    first = config.first_position
+    if first == 0:
+        return places
+    counts = input_ids != first - 1
+    if counts.all():
+        return places + first
+    before = np.cumsum(counts) - counts  # how many tokens count from the first text's start to here
+    start = np.arange(len(places)) - places
+    return np.where(counts, before - before[start] + first, first - 1)

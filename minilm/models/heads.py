@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..arrays import Array, array_namespace
 from ..backends import Backend, on_device
 from ..config import BertConfig
 from ..functional import softmax
+from ..loading.families import Family
 from ..operations import Operations
 from ..packing import Pack
 from ..parameters import Params, Shapes
@@ -191,6 +193,8 @@ class BertForMaskedLM(_ModelWithHead):
 class BertForTokenClassification(_ModelWithHead):
     """BERT with a classifier of tokens: logits [batch, tokens, labels]. The labels are `BertConfig.labels`."""
 
+    classifier: ClassVar[str] = "classifier"
+
     @classmethod
     def shapes(cls, config: BertConfig) -> Shapes:
         """Every parameter's name and shape."""
@@ -205,7 +209,7 @@ class BertForTokenClassification(_ModelWithHead):
 class _ModelWithPooler(_ModelWithHead):
     """An encoder with its pooler, and a head on that: logits [batch, labels], one row for each text."""
 
-    classifier: ClassVar[str]  # the head's name in the checkpoint
+    classifier: ClassVar[str]  # the head's name in BERT's checkpoints
 
     @classmethod
     def shapes(cls, config: BertConfig) -> Shapes:
@@ -221,7 +225,7 @@ class _ModelWithPooler(_ModelWithHead):
     def head(self, hidden_states: Array) -> Array:
         """[batch, tokens, hidden] → [batch, labels]."""
         ops, named = self.backend.operations, dict(parameters.flatten(self.params))
-        pooled = heads.pooler(self.params["bert"]["pooler"], hidden_states, ops)
+        pooled = heads.pooler(self.params["bert"]["pooler"], hidden_states, ops, self.config.classifier_act)
         return ops.linear(pooled, named[f"{self.classifier}.weight"], named[f"{self.classifier}.bias"])
 
     @on_device
@@ -235,10 +239,16 @@ class _ModelWithPooler(_ModelWithHead):
 class BertForSequenceClassification(_ModelWithPooler):
     """BERT with a classifier of texts, or pairs of texts, on its pooler: logits [batch, labels].
 
-    The labels are `BertConfig.labels`.
+    The labels are `BertConfig.labels`. Other families have a dense layer of the head's own in the pooler's place, with
+    an activation of their own.
     """
 
     classifier: ClassVar[str] = "classifier"
+
+    @classmethod
+    def modules(cls, family: Family) -> Mapping[str, str]:
+        """See `minilm.models.pretrained.PreTrainedModel.modules`."""
+        return {**family.modules, **family.classifier}
 
     def probabilities(self, logits: Array) -> Array:
         """Logits as probabilities by what the config says of the problem; a regression's numbers stay as they are."""

@@ -7,7 +7,9 @@ for, and hands NumPy arrays back for NumPy arrays in; arrays that already live o
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,15 +19,17 @@ from .. import bert
 from ..arrays import Array
 from ..backends import Backend, get_backend, on_device
 from ..config import BertConfig
-from ..loading.checkpoint import load_params, read_config
+from ..loading.checkpoint import Checkpoint, read_config
+from ..loading.families import FAMILIES, Family
 from ..loading.hub import ModelFiles, find_files
 from ..loading.json_files import read_json
 from ..loading.saving import config_dict, new_folder, write_json, write_tensors
-from ..loading.tensors import MappedFile, mapped_file
+from ..loading.tensors import CheckpointError, MappedFile, mapped_file
 from ..operations import Operations
 from ..packing import Pack
-from ..parameters import Params, Shapes, check_params, flatten
-from .checks import check_ids, check_padded
+from ..parameters import Params, Shapes, check_params, flatten, is_lookup_table, unflatten
+from .checks import check_ids, check_padded, text_positions
+from .relative_attention import relative_attention_bias
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -50,6 +54,7 @@ class PreTrainedModel:
     """
 
     optional: ClassVar[frozenset[str]] = frozenset()  # parameters that a checkpoint may lack
+    classifier: ClassVar[str | None] = None  # the module whose rows are labels
 
     def __init__(self, params: Params, config: BertConfig, backend: str | Backend | None = None) -> None:
         check_params(params, self.shapes(config), self.optional)
@@ -60,7 +65,7 @@ class PreTrainedModel:
             raise ValueError(f"the parameters are {dtype}, but the backend {backend.name!r} is for {backend.dtype}")
         self.config: BertConfig = config
         self.backend: Backend = backend
-        self.params: Params = backend.place(params)
+        self.params: Params = _place(params, backend)
         files = (mapped_file(array) for _, array in flatten(self.params))
         self._mapped: set[MappedFile] = {file for file in files if file is not None}
         self._source: tuple[ModelFiles, dict[str, Any]] | None = None  # what `from_files` was called with
@@ -70,6 +75,11 @@ class PreTrainedModel:
     def shapes(cls, config: BertConfig) -> Shapes:
         """Every parameter's name and shape."""
         raise NotImplementedError
+
+    @classmethod
+    def modules(cls, family: Family) -> Mapping[str, str]:
+        """What the modules are called in a checkpoint of the family, by BERT's names."""
+        return family.modules
 
     @classmethod
     def from_pretrained(
@@ -83,9 +93,10 @@ class PreTrainedModel:
         token: str | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
+        strict: bool = True,
         **config_values: Any,
     ) -> Self:
-        """Load a checkpoint by its name.
+        """Load a checkpoint by its name, of any family in `minilm.loading.families.FAMILIES`.
 
         Parameters
         ----------
@@ -98,8 +109,10 @@ class PreTrainedModel:
             ``"float32"``, the default, or ``"float64"`` for an arbiter between float32 backends.
         revision, token, cache_dir, local_files_only
             As in `minilm.loading.hub.find_files`.
+        strict
+            Whether keys of the checkpoint that no model has are an error. If not, the log names them.
         **config_values
-            Replace values of ``config.json``, for example ``num_labels=2`` where it names no labels.
+            Replace values of ``config.json``, for example ``problem_type="regression"``.
 
         Raises
         ------
@@ -111,10 +124,12 @@ class PreTrainedModel:
         files = find_files(
             name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )
-        return cls.from_files(files, get_backend(backend, device=device, dtype=dtype), **config_values)
+        return cls.from_files(files, get_backend(backend, device=device, dtype=dtype), strict=strict, **config_values)
 
     @classmethod
-    def from_files(cls, files: ModelFiles, backend: str | Backend | None = None, **config_values: Any) -> Self:
+    def from_files(
+        cls, files: ModelFiles, backend: str | Backend | None = None, *, strict: bool = True, **config_values: Any
+    ) -> Self:
         """Load a checkpoint whose files are found: see `from_pretrained`.
 
         Parameters
@@ -123,14 +138,20 @@ class PreTrainedModel:
             From `minilm.loading.hub.find_files`.
         backend
             A `minilm.backends.Backend` or its name; None picks the default.
-        **config_values
-            Replace values of ``config.json``.
+        strict, **config_values
+            As in `from_pretrained`.
         """
         backend = backend if isinstance(backend, Backend) else get_backend(backend)
         config = read_config(files, **config_values)
-        params = load_params(files, cls.shapes(config), optional=cls.optional, dtype=backend.dtype)
+        family = FAMILIES[config.model_type]
+        modules, checkpoint = cls.modules(family), Checkpoint(files)
+        if cls.classifier is not None:
+            config = _with_labels(config, checkpoint, modules.get(cls.classifier, cls.classifier))
+        shapes = cls.shapes(config)
+        keys = family.keys(shapes, config, modules)
+        params = checkpoint.load(shapes, keys, optional=cls.optional, dtype=backend.dtype, strict=strict)
         model = cls(params, config, backend)
-        model._source = files, config_values
+        model._source = files, {"strict": strict, **config_values}
         model.raw_config = {**read_json(files["config.json"]), **config_values}
         return model
 
@@ -147,9 +168,9 @@ class PreTrainedModel:
         The Hub's access token is left out of the pickle; by then the files are in the cache.
         """
         if self._source is not None:
-            files, config_values = self._source
+            files, settings = self._source
             computing = {"name": self.backend.name, "device": self.backend.device, "dtype": self.backend.dtype}
-            return _load_again, (type(self), files, computing, config_values)
+            return _load_again, (type(self), files, computing, settings)
         return type(self), (self.params, self.config, self.backend.name)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -171,9 +192,11 @@ class PreTrainedModel:
     def write_files(self, folder: Path) -> None:
         """Write ``model.safetensors`` and ``config.json`` into a folder that is there."""
         self._check_files()
-        tensors = {name: self.backend.to_numpy(x) for name, x in flatten(self.params)}
-        write_tensors(folder / "model.safetensors", tensors)
-        values = config_dict(self.config, self.raw_config, type(self).__name__, self.backend.dtype)
+        family = FAMILIES[self.config.model_type]
+        tensors = family.tensors(dict(flatten(self.params)), self.config, self.modules(family))
+        write_tensors(folder / "model.safetensors", {key: self.backend.to_numpy(x) for key, x in tensors.items()})
+        architecture = type(self).__name__.replace("Bert", family.class_name, 1)
+        values = config_dict(self.config, self.raw_config, architecture, self.backend.dtype)
         write_json(folder / "config.json", values)
 
     def _check_files(self) -> None:
@@ -188,6 +211,14 @@ class PreTrainedModel:
         """The subtree of `minilm.bert`: ``bert`` where a head stands beside it, otherwise the whole tree."""
         params: Params = self.params.get("bert", self.params)
         return params
+
+    @property
+    def _bias(self) -> bert.Bias | None:
+        """What is added to the attention scores of a text, by its number of tokens; None for most families."""
+        if self.config.relative_attention_num_buckets == 0:
+            return None
+        table = self.encoder_params["encoder"]["relative_attention_bias"]["weight"]
+        return functools.partial(relative_attention_bias, table, backend=self.backend)
 
     def run_padded(
         self,
@@ -214,7 +245,7 @@ class PreTrainedModel:
         ids, mask, types, positions = map(self.backend.from_numpy, check_padded(self.config, *on_host))
         self._check_files()
         params, config, ops = self.encoder_params, self.config, self.backend.operations
-        attention = bert.padded_attention(mask, config.num_attention_heads, ops)
+        attention = bert.padded_attention(mask, config.num_attention_heads, ops, self._bias)
         states: deque[Array] = deque(maxlen=None if output_hidden_states else 1)
         attentions: list[Array] = []
         for state, probabilities in bert.bert(params, ids, types, positions, attention, config, ops):
@@ -225,11 +256,12 @@ class PreTrainedModel:
 
     def run_packed(self, pack: Pack) -> Array:
         """Check a pack and run the encoder on it: the last hidden states [total_tokens, hidden], on the backend."""
-        checked = check_ids(pack.input_ids, pack.token_type_ids, pack.position_ids, self.config)
+        positions = text_positions(pack.input_ids, pack.position_ids, self.config)
+        checked = check_ids(pack.input_ids, pack.token_type_ids, positions, self.config)
         ids, types, positions = map(self.backend.from_numpy, checked)
         self._check_files()
         params, config, ops = self.encoder_params, self.config, self.backend.operations
-        attention = bert.packed_attention(pack.runs, config.num_attention_heads, ops)
+        attention = bert.packed_attention(pack.runs, config.num_attention_heads, ops, self._bias)
         states = bert.bert(params, ids, types, positions, attention, config, ops)
         return deque(states, maxlen=1)[0][0]
 
@@ -257,6 +289,39 @@ def _to_host(name: str, x: Any, backend: Backend) -> np.ndarray:
 
 
 def _load_again(
-    cls: type[PreTrainedModel], files: ModelFiles, computing: dict[str, Any], config_values: dict[str, Any]
+    cls: type[PreTrainedModel], files: ModelFiles, computing: dict[str, Any], settings: dict[str, Any]
 ) -> PreTrainedModel:
-    return cls.from_files(files, get_backend(**computing), **config_values)
+    return cls.from_files(files, get_backend(**computing), **settings)
+
+
+def _with_labels(config: BertConfig, checkpoint: Checkpoint, classifier: str) -> BertConfig:
+    """Count the labels by the rows of the classifier, where the config has neither their names nor their number.
+
+    transformers leaves both out of ``config.json`` where there are two labels.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint has no such classifier.
+    """
+    weight = checkpoint.tensors.get(f"{classifier}.weight")
+    if weight is None or weight.array.ndim != 2:
+        made_as = f", made as {', '.join(config.architectures)}" if config.architectures else ""
+        raise CheckpointError(
+            f"{checkpoint.path} has no classifier of this kind (no {classifier}.weight [labels, hidden]){made_as}: "
+            "load a model that was fine-tuned with one, or the encoder alone with AutoModel"
+        )
+    if config.id2label or config.num_labels is not None:
+        return config
+    return dataclasses.replace(config, num_labels=weight.array.shape[0])
+
+
+def _place(params: Params, backend: Backend) -> Params:
+    """Put parameters on the backend; an array with several names, as ALBERT's layers have, only once."""
+    named = dict(flatten(params))
+    owners: dict[tuple[int, bool], str] = {}
+    owner_of = {name: owners.setdefault((id(array), is_lookup_table(name)), name) for name, array in named.items()}
+    if len(owners) == len(named):
+        return backend.place(params)
+    placed = dict(flatten(backend.place(unflatten({name: named[name] for name in owners.values()}))))
+    return unflatten({name: placed[owner] for name, owner in owner_of.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from ..models import BertForSequenceClassification, BertModel, PreTrainedModel
 from ..operations import Operations
 from ..parameters import unflatten
 from ..tokenizing.tokenizer import Tokenizer, tokenizer_from_files
+
+logger: logging.Logger = logging.getLogger("minilm")
 
 
 def identity(x: Array) -> Array:
@@ -217,21 +220,30 @@ def read_config(files: ModelFiles, model_type: str) -> dict[str, Any]:
 
 def load_transformer(files: ModelFiles, model_class: type[PreTrainedModel], backend: Backend) -> Transformer:
     """Load the tokenizer, and a model of ``model_class``."""
+    model = model_class.from_files(files, backend)
     path, config = read_json_if_there(files, "sentence_bert_config.json")
+    if path is None and model.config.model_type != "bert":  # before 2020 the file was named after the family
+        path, config = read_json_if_there(files, f"sentence_{model.config.model_type}_config.json")
     tokenizer = tokenizer_from_files(files)
     if config.get("do_lower_case") and tokenizer.tokenize("A") != tokenizer.tokenize("a"):
         raise ValueError(f"{path}: do_lower_case for a tokenizer that keeps capitals is not implemented")
-    model = model_class.from_files(files, backend)
-    limit = max_seq_length(config, path, tokenizer.model_max_length, model.config.max_position_embeddings)
+    limit = max_seq_length(config, path, tokenizer.model_max_length, model.config.max_tokens)
     return Transformer(model, tokenizer, limit)
 
 
 def max_seq_length(config: Mapping[str, Any], path: Path | None, model_max_length: int, positions: int) -> int:
-    """Return how many tokens are read: as ``sentence_bert_config.json`` says, else as tokenizer and model allow."""
+    """Return how many tokens are read: as ``sentence_bert_config.json`` says, else as tokenizer and model allow.
+
+    A number above the model's positions is lowered to these, and the log says so (level warning).
+    """
     limit = config.get("max_seq_length") or min(model_max_length, positions)
     if type(limit) is not int:
         raise ValueError(f"{path}: max_seq_length must be an integer, found {limit!r}")
-    return limit
+    if limit > positions:
+        logger.warning(
+            "%s: max_seq_length is %d, but the model has %d positions: that is the limit", path, limit, positions
+        )
+    return min(limit, positions)
 
 
 def read_pooling(path: Path) -> Pooling:

@@ -104,7 +104,7 @@ class TextModel:
         truncation: str,
     ) -> None:
         self.transformer: Transformer = transformer
-        self.max_seq_length = transformer.max_seq_length or transformer.model.config.max_position_embeddings
+        self.max_seq_length = transformer.max_seq_length or transformer.model.config.max_tokens
         self.prompts: dict[str, str] = dict(prompts)
         self.default_prompt_name: str | None = default_prompt_name
         self._choose_prompt(None, None)  # raises if there is no prompt of the default name
@@ -165,7 +165,7 @@ class TextModel:
 
     @max_seq_length.setter
     def max_seq_length(self, value: int) -> None:
-        positions = self.transformer.model.config.max_position_embeddings
+        positions = self.transformer.model.config.max_tokens
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 2 <= value <= positions:
             raise ValueError(f"max_seq_length must be from 2 to the model's {positions} positions, got {value!r}")
         self._max_seq_length = int(value)

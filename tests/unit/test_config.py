@@ -27,7 +27,8 @@ def test_defaults_are_those_of_transformers():
     transformers = pytest.importorskip("transformers")
     theirs, ours = transformers.BertConfig(), BertConfig()
     for name in (field.name for field in dataclasses.fields(BertConfig)):
-        if name not in ("id2label", "num_labels", "architectures"):  # theirs makes up two labels
+        # theirs makes up two labels, and has no place for what other families have
+        if name not in ("id2label", "num_labels", "architectures") and hasattr(theirs, name):
             assert getattr(ours, name) == getattr(theirs, name), name
 
 
@@ -59,11 +60,24 @@ def test_labels():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"model_type": "roberta"}, "model_type is 'roberta', but only 'bert'"),
+        ({"model_type": "gpt2"}, "model_type is 'gpt2', but only bert, roberta, xlm-roberta"),
+        ({"model_type": ["bert"]}, r"model_type is \['bert'\], but only bert"),
         ({"model_type": None}, "model_type is None"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
-        ({"is_decoder": True}, "is_decoder is set, but only encoders"),
+        ({"is_decoder": True}, "is_decoder is set, which is not implemented: only encoders"),
         ({"add_cross_attention": True}, "add_cross_attention is set"),
+        ({"is_encoder_decoder": True}, "is_encoder_decoder is set, which is not implemented: only encoders are"),
+        ({"pruned_heads": {"0": [1]}}, "pruned_heads is set"),
+        ({"adapters": {"adapters": {"a": "x"}}}, "adapters is set, which is not implemented: merge them"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config is set"),
+        ({"model_type": "roberta", "pad_token_id": None}, "pad_token_id is None, but positions start after it"),
+        ({"model_type": "roberta", "max_position_embeddings": 2}, "max_position_embeddings 2 leaves no position"),
+        ({"model_type": "mpnet", "relative_attention_num_buckets": 64}, "relative_attention_num_buckets is 64"),
+        ({"model_type": "distilbert", "dim": 100}, "hidden_size 100 is not a multiple of num_attention_heads 12"),
+        ({"model_type": "distilbert", "activation": "xielu"}, "hidden_act 'xielu' is not implemented"),
+        ({"model_type": "albert", "inner_group_num": 0}, "inner_group_num must be an integer from 1"),
+        ({"model_type": "albert", "num_hidden_groups": "2"}, "num_hidden_groups must be an integer from 1"),
+        ({"model_type": "albert", "inner_group_num": 10**6}, "num_hidden_layers must be an integer from 0 to 1000"),
         ({"hidden_act": "xielu"}, "hidden_act 'xielu' is not implemented; known: gelu"),
         ({"hidden_act": ["gelu"]}, "hidden_act"),
         ({"hidden_size": 100}, "hidden_size 100 is not a multiple of num_attention_heads 12"),

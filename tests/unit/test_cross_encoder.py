@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from minilm.config import BertConfig
 from minilm.functional import sigmoid
@@ -224,6 +224,46 @@ def test_a_folder_is_read(folder: Path, model: CrossEncoder, pairs: list[tuple[s
     loaded = CrossEncoder(folder, num_labels=1)
     assert loaded.max_seq_length == 17 and loaded.num_labels == 1 and loaded.activation_fn is sigmoid
     np.testing.assert_allclose(loaded.predict(pairs), model.predict(pairs), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("given", [{}, {"num_labels": 2}])
+def test_two_labels_are_counted_in_the_checkpoint(
+    given: dict[str, int], folder: Path, model: CrossEncoder, pairs: list[tuple[str, str]]
+) -> None:
+    """transformers leaves num_labels and id2label out of config.json where there are two."""
+    tensors = load_file(folder / "model.safetensors")
+    weight = tensors["classifier.weight"]
+    tensors |= {"classifier.weight": np.concatenate([weight, -weight]), "classifier.bias": np.zeros(2, np.float32)}
+    save_file(tensors, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    del config["id2label"]
+    (folder / "config.json").write_text(json.dumps(config))
+    loaded = CrossEncoder(folder, **given)
+    assert loaded.num_labels == 2
+    scores = loaded.predict(pairs)
+    assert scores.shape == (len(pairs), 2)
+    np.testing.assert_allclose(scores[:, 0], -scores[:, 1], rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="num_labels is 3, but the model has 2"):
+        CrossEncoder(folder, num_labels=3)
+
+
+def test_a_model_without_a_classifier_says_so(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: array for name, array in tensors.items() if not name.startswith("classifier")}
+    save_file(kept, folder / "model.safetensors")
+    for given in ({}, {"num_labels": 1}):
+        with pytest.raises(ValueError, match=r"no classifier of this kind \(no classifier\.weight"):
+            CrossEncoder(folder, **given)
+
+
+@pytest.mark.parametrize("limit", [18, 10**6])
+def test_a_limit_above_the_positions_is_lowered(limit: int, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": limit}))
+    assert CrossEncoder(folder).max_seq_length == 17
+    assert len(caplog.messages) == 1 and f"max_seq_length is {limit}, but the model has 17 positions" in caplog.text
+    caplog.clear()
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16}))
+    assert CrossEncoder(folder).max_seq_length == 16 and not caplog.messages
 
 
 def test_the_activation_is_the_one_of_the_config(folder: Path, pairs: list[tuple[str, str]]) -> None:

@@ -280,19 +280,57 @@ def test_logits_and_their_shapes(engine: str, make: Callable[..., Any]) -> None:
         assert (len(output.hidden_states), len(output.attentions)) == (3, 2)
 
 
-def test_the_number_of_labels_must_be_known(make: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_number_of_labels_must_be_known(make: Callable[..., Any]) -> None:
     for kind in (models.BertForSequenceClassification, models.BertForTokenClassification):
         with pytest.raises(ValueError, match=r"id2label.*num_labels"):
             make(kind)
         assert make(kind, id2label={"0": "no", "1": "yes"}).config.labels == ("no", "yes")
-    write(make(models.BertForSequenceClassification, num_labels=2), tmp_path)
+
+
+@pytest.mark.parametrize("kind", [models.BertForSequenceClassification, models.BertForTokenClassification])
+@pytest.mark.parametrize("labels", [1, 2, 5])
+def test_labels_are_counted_in_the_checkpoint(kind: Any, labels: int, make: Callable[..., Any], tmp_path: Path) -> None:
+    """transformers leaves their number and their names out of config.json where there are two."""
+    write(make(kind, num_labels=labels), tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     del config["num_labels"]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="num_labels"):
-        minilm.AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    loaded = minilm.AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=2)
-    assert pickle.loads(pickle.dumps(loaded)).config.labels == ("LABEL_0", "LABEL_1")
+    for given in ({}, {"num_labels": labels}):
+        loaded = kind.from_pretrained(tmp_path, **given)
+        assert pickle.loads(pickle.dumps(loaded)).config.labels == tuple(f"LABEL_{i}" for i in range(labels))
+    with pytest.raises(ValueError, match=rf"classifier.weight \[{labels}, 12\] instead of \[9, 12\]"):
+        kind.from_pretrained(tmp_path, num_labels=9)
+
+
+@pytest.mark.parametrize("kind", [models.BertForSequenceClassification, models.BertForTokenClassification])
+def test_a_model_without_a_classifier_says_so(kind: Any, make: Callable[..., Any], tmp_path: Path) -> None:
+    write(make(models.BertModel), tmp_path)
+    for given in ({}, {"num_labels": 2}):
+        with pytest.raises(
+            ValueError, match=r"has no classifier .*no classifier\.weight.*made as BertModel.*AutoModel"
+        ):
+            kind.from_pretrained(tmp_path, **given)
+
+
+def test_unexpected_keys_are_left_out_if_asked_for(
+    make: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make(models.BertModel)
+    write(model, tmp_path)
+    extras = {"encoder.layer.0.adapter.weight": np.ones((2, 3), np.float32), "scale": np.ones(1, np.float32)}
+    tensors = {name: np.ascontiguousarray(x) for name, x in flatten(model.params)}
+    save_file(tensors | extras, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"2 unexpected: encoder.layer.0.adapter.weight, scale \(strict=False leaves"):
+        minilm.AutoModel.from_pretrained(tmp_path)
+    loaded = minilm.AutoModel.from_pretrained(tmp_path, strict=False)
+    assert len(caplog.messages) == 1
+    assert "2 keys are left out" in caplog.text and "adapter.weight" in caplog.text and "scale" in caplog.text
+    for one in (loaded, pickle.loads(pickle.dumps(loaded))):
+        np.testing.assert_array_equal(one(**batch())[0], model(**batch())[0])
+    del tensors["embeddings.LayerNorm.bias"]
+    save_file(tensors | extras, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"Keys 1 missing: embeddings.LayerNorm.bias$"):
+        minilm.AutoModel.from_pretrained(tmp_path, strict=False)
 
 
 def test_probabilities_follow_the_config(make: Callable[..., Any]) -> None:

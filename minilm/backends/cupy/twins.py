@@ -76,8 +76,10 @@ class CupyOperations(Operations):
         extended_attention_mask: Array | None = None,
         need_probabilities: bool = True,
     ) -> tuple[Array, Array | None]:
-        """Scale, mask and softmax in one pass."""
+        """Scale, mask and softmax in one pass; with a number for every score as in the reference."""
         batch, tokens, hidden = query.shape
+        if extended_attention_mask is not None and extended_attention_mask.shape != (batch, 1, 1, tokens):
+            return super().attention(query, key, value, num_heads, extended_attention_mask, need_probabilities)
         head_dim = hidden // num_heads
 
         def heads(x: Array) -> Array:  # [batch, tokens, hidden] → [batch, heads, tokens, head_dim]

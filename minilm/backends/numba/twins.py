@@ -115,6 +115,12 @@ def _flat(x: np.ndarray) -> np.ndarray:
     return x.reshape(-1)
 
 
+def _mask_shapes(query: np.ndarray, num_heads: int) -> tuple[tuple[int, ...], ...]:
+    """Shapes that a mask can have for a query [batch, tokens, hidden]: a number for each key, or for each score."""
+    batch, tokens, _ = query.shape
+    return (batch, 1, 1, tokens), (1, num_heads, tokens, tokens), (batch, num_heads, tokens, tokens)
+
+
 def _product(task: int, x: Array, weight: PaneledMatrix, bias: Array | None) -> Array:
     """``x Wᵀ + b``, or its GELU, for a weight with panels, CHUNK rows at a time."""
     out, depth = weight.shape
@@ -221,7 +227,7 @@ class NumbaOperations(Operations):
         fits = query.ndim == 3 and query.shape == key.shape == value.shape and query.shape[2] % num_heads == 0
         mask = extended_attention_mask
         if mask is not None:
-            fits = fits and mask.shape == (query.shape[0], 1, 1, query.shape[1]) and _are_float32(mask)
+            fits = fits and mask.shape in _mask_shapes(query, num_heads) and _are_float32(mask)
         if not fits or not _are_float32(query, key, value):
             return functional.attention(query, key, value, num_heads, mask, need_probabilities)
         batch, tokens, hidden = query.shape
@@ -237,8 +243,13 @@ class NumbaOperations(Operations):
             return x.reshape(batch, tokens, num_heads, head_dim).transpose(0, 2, 1, 3)
 
         probabilities = heads(query) @ heads(key).transpose(0, 1, 3, 2)  # [batch, heads, queries, keys]
-        added = _NO_MASK if mask is None else mask.reshape(batch, tokens)
-        kernels.scale_mask_softmax(_rows(probabilities), np.float32(1 / math.sqrt(head_dim)), added, num_heads * tokens)
+        scale = np.float32(1 / math.sqrt(head_dim))
+        if mask is None or mask.shape == (batch, 1, 1, tokens):
+            added = _NO_MASK if mask is None else mask.reshape(batch, tokens)
+            kernels.scale_mask_softmax(_rows(probabilities), scale, added, num_heads * tokens)
+        else:  # a number for every score
+            for i in range(batch):
+                kernels.scale_mask_softmax(_rows(probabilities[i]), scale, _rows(mask[i % len(mask)]), 1)
         np.matmul(probabilities, heads(value), out=heads(context))
         return context, probabilities if need_probabilities else None
 
