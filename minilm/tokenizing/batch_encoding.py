@@ -28,14 +28,14 @@ class BatchEncoding(dict[str, Any]):
     """``input_ids``, ``attention_mask`` and so on, ready for ``model(**encoded)``.
 
     The values are lists, or int64 arrays [batch, tokens]; each is an attribute as well. ``encoded[0]`` is the
-    ``tokenizers.Encoding`` of the first input, which knows the texts' words and characters.
+    ``tokenizers.Encoding`` of the first input, with the texts' words and characters.
 
     Parameters
     ----------
     data
         The values by their names.
     encoding
-        One ``tokenizers.Encoding``, or one for each input; None where nothing is known of the texts (as after `pad`).
+        One ``tokenizers.Encoding``, or one for each input; None without a record of the texts, as after `pad`.
     tensor_type
         ``"np"`` to turn the values into arrays; None to leave them.
     prepend_batch_axis
@@ -44,8 +44,8 @@ class BatchEncoding(dict[str, Any]):
     Notes
     -----
     In the methods with two indices the first may be left out: ``char_to_token(5)`` is of the first input.
-    ``sequence_index`` says which text of a pair is meant, 0 or 1. They raise a `ValueError` where nothing is known of
-    the texts.
+    ``sequence_index`` says which text of a pair is meant, 0 or 1. They raise a `ValueError` without a record of the
+    texts.
     """
 
     _encodings: Sequence[tokenizers.Encoding] | None
@@ -69,7 +69,7 @@ class BatchEncoding(dict[str, Any]):
             return self._encodings[item]
         if isinstance(item, slice):
             return {name: value[item] for name, value in self.items()}
-        raise KeyError(f"{item!r}: nothing is known of the texts here; there are {', '.join(self)}")
+        raise KeyError(f"{item!r}: there is no record of the texts here, only {', '.join(self)}")
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self:
@@ -94,12 +94,12 @@ class BatchEncoding(dict[str, Any]):
 
     @property
     def is_fast(self) -> bool:
-        """Whether words and characters can be asked for."""
+        """Whether there is a record of the texts' words and characters."""
         return self._encodings is not None
 
     @property
     def n_sequences(self) -> int | None:
-        """1 for texts, 2 for pairs of texts, None where nothing is known of them."""
+        """1 for texts, 2 for pairs of texts, None without a record of them."""
         return self._encodings[0].n_sequences if self._encodings else None
 
     def to(self, device: Any, *, non_blocking: bool = False) -> BatchEncoding:
@@ -127,7 +127,7 @@ class BatchEncoding(dict[str, Any]):
 
     def _of(self, batch_index: int) -> tokenizers.Encoding:
         if not self._encodings:
-            raise ValueError("nothing is known of the texts here: ask what the tokenizer's call returned")
+            raise ValueError("there is no record of the texts here: ask what the tokenizer's call returned")
         return self._encodings[batch_index]
 
     def _locate(self, first: int, second: int | None) -> tuple[tokenizers.Encoding, int]:

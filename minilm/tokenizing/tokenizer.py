@@ -1,8 +1,8 @@
 """Texts to ids with the ``tokenizers`` library, under the call of Hugging Face's tokenizers.
 
-The Rust tokenizer only splits texts into tokens here. Special tokens, truncation and padding come after it, text by
-text, because the library keeps the latter two as state of the tokenizer: the file of all-MiniLM-L6-v2 has truncation
-to 128 tokens and padding to 128 baked in, and two threads with different settings would change each other's.
+The Rust tokenizer only splits texts into tokens. Special tokens, truncation and padding come after it, text by text.
+The library keeps truncation and padding as state of the tokenizer: two threads would change each other's settings. And
+the file of all-MiniLM-L6-v2 has truncation to 128 tokens and padding to 128 tokens in it.
 """
 
 from __future__ import annotations

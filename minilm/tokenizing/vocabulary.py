@@ -1,4 +1,4 @@
-"""What a tokenizer knows without a text: its settings, its tokens and their ids, the special ones among them."""
+"""A tokenizer's settings, its tokens and their ids, and the special tokens among them."""
 
 from __future__ import annotations
 
@@ -218,10 +218,14 @@ class Vocabulary:
         """Every token and its id, added ones included."""
         return self.get_vocab()
 
+    @property
+    def added_tokens_decoder(self) -> dict[int, tokenizers.AddedToken]:
+        """The tokens, by their ids, that are found in a text before it is split; special tokens are among them."""
+        return dict(sorted(self._rust.get_added_tokens_decoder().items()))
+
     def get_added_vocab(self) -> dict[str, int]:
-        """Return the tokens that texts are searched for before the vocabulary is used, special ones among them."""
-        added = self._rust.get_added_tokens_decoder()
-        return {token.content: token_id for token_id, token in sorted(added.items())}
+        """Return the ids of the `added_tokens_decoder` by the tokens' texts."""
+        return {token.content: token_id for token_id, token in self.added_tokens_decoder.items()}
 
     @property
     def special_tokens_map(self) -> dict[str, str]:
