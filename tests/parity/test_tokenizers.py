@@ -434,7 +434,11 @@ def assert_same(folder: Path, texts: list[str] | None = None) -> tuple[Any, Any]
         assert getattr(ours, name) == getattr(theirs, name), name
     for first, second in ((texts, None), (texts, texts[::-1])):
         settings = {"return_offsets_mapping": True, "return_token_type_ids": True}
-        assert ours(first, second, **settings) == dict(theirs(first, second, **settings))
+        found = ours(first, second, **settings)
+        assert found == dict(theirs(first, second, **settings))
+    for skip in (False, True):
+        ids = found["input_ids"]
+        assert ours.batch_decode(ids, skip) == theirs.batch_decode(ids, skip, clean_up_tokenization_spaces=False)
     return ours, theirs
 
 
