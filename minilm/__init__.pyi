@@ -49,7 +49,11 @@ from .models import (
 from .sentences.cross_encoder import CrossEncoder as CrossEncoder
 from .sentences.sentence_transformer import SentenceTransformer as SentenceTransformer
 from .sentences.text_classifier import TextClassifier as TextClassifier
-from .tokenizing.tokenizer import AutoTokenizer as AutoTokenizer
+from .tokenizing.auto import (
+    AutoTokenizer as AutoTokenizer,
+    BertTokenizer as BertTokenizer,
+    BertTokenizerFast as BertTokenizerFast,
+)
 from .vectors.quantization import quantize_embeddings as quantize_embeddings
 from .vectors.search import (
     community_detection as community_detection,

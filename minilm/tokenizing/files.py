@@ -1,87 +1,23 @@
-"""A checkpoint's tokenizer: ``tokenizer.json``, or ``vocab.txt`` where there is none, and ``tokenizer_config.json``."""
+"""A checkpoint's tokenizer, from ``tokenizer.json``, or from a vocabulary where there is none."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
 from ..loading.hub import ModelFiles
-from ..loading.json_files import naming, read_json_if_there, read_text
+from ..loading.json_files import naming, read_json, read_text
+from .classes import TokenizerClass
+from .config import TokenizerConfig
+from .failures import naming_library
+from .pipeline import add_tokens, put_around, set_normalizer, set_prefix_space
 
 _MAX_TOKENIZER = 1 << 26  # bytes; that of a multilingual model has 17 million
 
-NO_MAX_LENGTH = int(1e30)  # what Hugging Face's tokenizers say when the checkpoint names no limit
-
-SPECIAL_TOKENS = {
-    "unk_token": "[UNK]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "cls_token": "[CLS]",
-    "mask_token": "[MASK]",
-}
-
-# What tokenizer_config.json says of the normalizer, and what the library calls it.
-NORMALIZER = {
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "handle_chinese_chars",
-}
-
-
-@dataclass(frozen=True)
-class TokenizerConfig:
-    """What ``tokenizer_config.json`` and ``special_tokens_map.json`` say, with BERT's defaults.
-
-    ``normalizer`` has only what the file says: those settings win over ``tokenizer.json``, as in transformers.
-    """
-
-    special_tokens: Mapping[str, str] = field(default_factory=lambda: dict(SPECIAL_TOKENS))
-    model_max_length: int = NO_MAX_LENGTH
-    clean_up_tokenization_spaces: bool = False
-    normalizer: Mapping[str, bool | None] = field(default_factory=dict)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TokenizerConfig:
-        """Take what is known from the parsed files; refuse what is not implemented."""
-        special = dict(SPECIAL_TOKENS)
-        for name in special:
-            token = values.get(name)
-            if token is not None:  # a string, or the description of an added token
-                special[name] = token["content"] if isinstance(token, Mapping) else token
-            if not isinstance(special[name], str):
-                raise ValueError(f"{name} must be a string, got {special[name]!r}")
-        for side in ("padding_side", "truncation_side"):
-            if values.get(side, "right") != "right":
-                raise ValueError(f"{side} is {values[side]!r}, but only 'right' is implemented")
-        max_length = values.get("model_max_length") or NO_MAX_LENGTH
-        if not isinstance(max_length, (int, float)) or max_length < 1:
-            raise ValueError(f"model_max_length must be a positive number, got {max_length!r}")
-        normalizer = {name: values[name] for name in NORMALIZER if name in values}
-        for name, value in normalizer.items():
-            if not isinstance(value, bool) and not (name == "strip_accents" and value is None):
-                raise ValueError(f"{name} must be true or false, got {value!r}")
-        return cls(
-            special_tokens=special,
-            model_max_length=int(min(max_length, NO_MAX_LENGTH)),
-            clean_up_tokenization_spaces=bool(values.get("clean_up_tokenization_spaces")),
-            normalizer=normalizer,
-        )
-
-    @classmethod
-    def read(cls, files: ModelFiles) -> TokenizerConfig:
-        """Read both files, as far as they are there; every error names the file."""
-        values: dict[str, Any] = {}
-        config = cls()
-        for name in ("special_tokens_map.json", "tokenizer_config.json"):
-            path, found = read_json_if_there(files, name)
-            values |= found
-            with naming(path):
-                config = cls.from_dict(values)
-        return config
+# ---- from a vocabulary -----------------------------------------------------------------------------------------------
 
 
 def word_piece(vocab: Mapping[str, int], config: TokenizerConfig | None = None) -> tokenizers.Tokenizer:
@@ -92,40 +28,105 @@ def word_piece(vocab: Mapping[str, int], config: TokenizerConfig | None = None) 
     config = config or TokenizerConfig()
     special = config.special_tokens
     for name in ("unk_token", "cls_token", "sep_token"):
-        if special[name] not in vocab:
-            raise ValueError(f"the {name} {special[name]!r} is not among the {len(vocab)} tokens of the vocabulary")
+        if special.get(name) not in vocab:
+            raise ValueError(f"the {name} {special.get(name)!r} is not among the {len(vocab)} tokens of the vocabulary")
     rust = tokenizers.Tokenizer(tokenizers.models.WordPiece(dict(vocab), unk_token=special["unk_token"]))
     rust.normalizer = tokenizers.normalizers.BertNormalizer()
     rust.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     rust.decoder = tokenizers.decoders.WordPiece(prefix="##")
-    cls, sep = special["cls_token"], special["sep_token"]
-    rust.post_processor = tokenizers.processors.TemplateProcessing(
-        single=f"{cls}:0 $A:0 {sep}:0",
-        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
-        special_tokens=[(cls, vocab[cls]), (sep, vocab[sep])],
+    rust.add_special_tokens([token for token in special.values() if token in vocab and token not in config.described])
+    set_normalizer(rust, config.kind, config.normalizer)
+    put_around(rust, config.kind.pair or "bert", special)
+    return rust
+
+
+def byte_pairs(
+    vocab: Mapping[str, int], merges: list[tuple[str, str]], config: TokenizerConfig
+) -> tokenizers.Tokenizer:
+    """Build RoBERTa's tokenizer, byte-pair encoding of bytes, from a vocabulary and its merges in their order."""
+    rust = tokenizers.Tokenizer(tokenizers.models.BPE(dict(vocab), merges))
+    rust.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=bool(config.add_prefix_space))
+    rust.decoder = tokenizers.decoders.ByteLevel()
+    put_around(rust, config.kind.pair or "roberta", config.special_tokens)
+    return rust
+
+
+# ---- from files ------------------------------------------------------------------------------------------------------
+
+
+def read_tokenizer(
+    files: ModelFiles, settings: Mapping[str, Any]
+) -> tuple[tokenizers.Tokenizer, TokenizerConfig, Path]:
+    """Read a checkpoint's tokenizer, and what the files say of it; return them, and the path of the former.
+
+    A ``tokenizer.json`` is taken whole. For the classes of `minilm.tokenizing.classes` transformers 5 takes its
+    vocabulary alone and puts the class's own rules around it, which comes to the same unless the file has rules of its
+    own. Where there is no such file, a vocabulary is read by its class's rules.
+
+    Parameters
+    ----------
+    files
+        The checkpoint's files.
+    settings
+        What wins over ``tokenizer_config.json``, by the names there.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither. The message says which file is wanted, and how to come by it.
+    ValueError
+        If a file is corrupted, or says what is not implemented; the message names it.
+    """
+    path = files.get("tokenizer.json")
+    if path is None:
+        config = TokenizerConfig.read(files, None, settings)
+        path = _find_vocabulary(files, config.kind)
+        with naming_library(path):
+            read = _read_word_pieces if path.name == "vocab.txt" else _read_byte_pairs
+            rust = read(path, config)
+    else:
+        with naming_library(path):
+            rust = tokenizers.Tokenizer.from_str(read_text(path, _MAX_TOKENIZER))
+            unknown = getattr(rust.model, "unk_token", None)
+            if unknown is not None and rust.model.token_to_id(unknown) is None:
+                raise ValueError(f"the unk_token {unknown!r} is not in the vocabulary")
+        config = TokenizerConfig.read(files, type(rust.model).__name__, settings)
+    with naming_library(path):
+        set_normalizer(rust, config.kind, config.normalizer, settings)
+        set_prefix_space(rust, config.kind, config.add_prefix_space, settings)
+        add_tokens(rust, config)
+        if rust.post_processor is None and config.kind.pair is not None:
+            put_around(rust, config.kind.pair, config.special_tokens)
+        rust.encode_special_tokens = config.split_special_tokens
+    return rust, config, path
+
+
+def _find_vocabulary(files: ModelFiles, kind: TokenizerClass) -> Path:
+    """Find the vocabulary that a tokenizer of this class is built from."""
+    wanted = {"WordPiece": "vocab.txt", "BPE": "vocab.json"}.get(kind.model or "")
+    path = None if wanted is None else files.get(wanted)
+    if path is not None and (wanted == "vocab.txt" or files["merges.txt"]):
+        return path
+    others = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.json", "vocab.txt")
+    there = next((name for name in others if files.get(name) is not None), None)
+    if there is None:
+        raise files.missing("tokenizer.json", wanted or "vocab.txt")
+    raise FileNotFoundError(
+        f"{files.missing('tokenizer.json')}. It has {there}, from which minilm cannot build a {kind.name}: write "
+        "tokenizer.json beside it, once, with transformers: "
+        "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
     )
-    rust.add_special_tokens([token for token in special.values() if token in vocab])
-    _set_normalizer(rust, config)
-    return rust
 
 
-def read_tokenizer(path: Path, config: TokenizerConfig) -> tokenizers.Tokenizer:
-    """Read ``tokenizer.json`` or ``vocab.txt``; raise whatever the library raises if it is corrupted."""
-    text = read_text(path, _MAX_TOKENIZER)
-    if path.name == "vocab.txt":
-        pieces = text.removesuffix("\n").split("\n")
-        return word_piece({piece: i for i, piece in enumerate(pieces)}, config)
-    rust = tokenizers.Tokenizer.from_str(text)
-    _set_normalizer(rust, config)
-    unknown = getattr(rust.model, "unk_token", None)
-    if unknown is not None and rust.model.token_to_id(unknown) is None:
-        raise ValueError(f"the unk_token {unknown!r} is not in the vocabulary")
-    return rust
+def _read_word_pieces(path: Path, config: TokenizerConfig) -> tokenizers.Tokenizer:
+    pieces = read_text(path, _MAX_TOKENIZER).removesuffix("\n").split("\n")  # at no other end of a line, as U+2028
+    return word_piece({piece.rstrip(): i for i, piece in enumerate(pieces)}, config)
 
 
-def _set_normalizer(rust: tokenizers.Tokenizer, config: TokenizerConfig) -> None:
-    normalizer = rust.normalizer
-    if isinstance(normalizer, tokenizers.normalizers.BertNormalizer):
-        for name, value in config.normalizer.items():
-            setattr(normalizer, NORMALIZER[name], value)
-        rust.normalizer = normalizer
+def _read_byte_pairs(path: Path, config: TokenizerConfig) -> tokenizers.Tokenizer:
+    merges_path = path.with_name("merges.txt")
+    with naming(merges_path):
+        lines = read_text(merges_path, _MAX_TOKENIZER).split("\n")
+        merges = [line.split() for line in lines if line.strip() and not line.startswith("#version")]
+        pairs = [(first, second) for first, second in merges]
+    return byte_pairs(read_json(path), pairs, config)

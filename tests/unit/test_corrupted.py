@@ -22,7 +22,7 @@ from minilm import parameters
 from minilm.config import BertConfig
 from minilm.loading.checkpoint import load_params, read_config
 from minilm.loading.hub import find_files
-from minilm.tokenizing.tokenizer import AutoTokenizer
+from minilm.tokenizing.auto import AutoTokenizer
 
 resource = pytest.importorskip("resource", reason="memory is limited as POSIX does")
 

@@ -16,8 +16,8 @@ import pytest
 import tokenizers
 
 from minilm import AutoTokenizer
-from minilm.tokenizing.files import NO_MAX_LENGTH, word_piece
-from minilm.tokenizing.template import kept_lengths
+from minilm.tokenizing.files import word_piece
+from minilm.tokenizing.lengths import NO_MAX_LENGTH, kept_lengths
 from minilm.tokenizing.tokenizer import Tokenizer
 
 TEXT = (
@@ -217,7 +217,7 @@ def test_the_config_wins_over_the_file(folder: Path, model_dir: Path) -> None:
         ("tokenizer.json", '{"model": {"type": "WordPiece"}}', "tokenizer.json"),
         ("vocab.txt", "no\nspecial\ntokens\n", "vocab.txt.*unk_token"),
         ("tokenizer_config.json", "[]", "tokenizer_config.json"),
-        ("tokenizer_config.json", '{"padding_side": "left"}', "tokenizer_config.json.*padding_side"),
+        ("tokenizer_config.json", '{"padding_side": "up"}', "tokenizer_config.json.*padding_side"),
         ("tokenizer_config.json", '{"model_max_length": -1}', "tokenizer_config.json.*model_max_length"),
         ("tokenizer_config.json", '{"do_lower_case": "yes"}', "tokenizer_config.json.*do_lower_case"),
         ("tokenizer_config.json", '{"cls_token": {}}', "tokenizer_config.json.*content"),
