@@ -36,7 +36,7 @@ _MOVED = {
     "\u166d": "Po",  # CANADIAN SYLLABICS CHI SIGN, a symbol since 12.0
     "\u1734": "Mn",  # HANUNOO SIGN PAMUDPOD, a spacing mark since 14.0
     "\U000111c9": "Po",  # SHARADA SANDHI MARK, a mark since 11.0
-    "\U0001171e": "Mn",  # AHOM CONSONANT SIGN MEDIAL RA, a spacing mark since 17.0
+    "\U0001171e": "Mn",  # AHOM CONSONANT SIGN MEDIAL RA, a spacing mark since 16.0
 }
 # Characters that came after Unicode 9.0, or were given a combining class since: to the library they do not decompose,
 # and they stay where they stand. Here, too, the ranges run on over characters that do neither anyway.
