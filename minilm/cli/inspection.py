@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,24 @@ from .texts import given_texts, text_arguments, text_file
     examples=[
         'minilm tokens "Tokenization splits unfamiliar words."',
         "minilm tokens -f article.txt --json | jq .cut",
+        'minilm tokens --steps "Crème brûlée, unbelievably good!"',
     ],
 )
 @text_arguments
 @text_file
+@click.option("--steps", is_flag=True, help="Show each step from text to tokens. Nothing is cut.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each text.")
 @model_options()
-def tokens(texts: tuple[str, ...], path: str | None, as_json: bool, choice: ModelChoice) -> None:
+def tokens(texts: tuple[str, ...], path: str | None, steps: bool, as_json: bool, choice: ModelChoice) -> None:
     """Show the tokens of texts.
 
-    Prints word pieces, their ids, and what truncation cuts.
+    Prints word pieces, their ids, and what truncation cuts. With --steps: the text after each step of cleaning, its
+    words, and every word piece with its id and its place in the text (characters, counted from 0; the end is not
+    included).
     """
+    if steps:
+        _print_steps(given_texts(texts, path)[0], as_json, choice)
+        return
     model = choice.sentence_transformer()
     for text in given_texts(texts, path)[0]:
         ids = model.tokenizer(text)["input_ids"]
@@ -49,6 +56,30 @@ def tokens(texts: tuple[str, ...], path: str | None, as_json: bool, choice: Mode
         click.echo("\n".join(_columns(pieces, [str(token_id) for token_id in kept])))
         if cut:
             click.echo(f"  cut, {len(cut)} tokens: {lost}")
+
+
+def _print_steps(texts: Iterable[str], as_json: bool, choice: ModelChoice) -> None:
+    """Print how texts become tokens, by the tokenizer that can be read."""
+    from ..loading.hub import find_files
+    from ..tokenizing.wordpiece import WordPieceTokenizer
+
+    tokenizer = WordPieceTokenizer.from_files(find_files(choice.name, **choice.where))
+    for text in texts:
+        stages, words, _ = tokenizer.steps(text)
+        pieces = tokenizer.encode(text)
+        if as_json:
+            rows = {"words": [word._asdict() for word in words], "tokens": [piece._asdict() for piece in pieces]}
+            click.echo(json.dumps({"text": text, "stages": stages, **rows}, ensure_ascii=False))
+            continue
+        click.echo(f"text           {text!r}")
+        for name, stage in stages.items():
+            click.echo(f"{name:<14} {stage!r}")
+        click.echo(f"words          {' '.join(word.word for word in words)}")
+        click.echo("tokens")
+        width = max(len(piece.token) for piece in pieces)
+        for token, token_id, start, end in pieces:
+            place = f"  {start:>4} to {end:<4}  {text[start:end]!r}" if start < end else ""
+            click.echo(f"  {token:<{width}}  {token_id:>6}{place}")
 
 
 def _columns(upper: Sequence[str], lower: Sequence[str]) -> Iterator[str]:

@@ -482,6 +482,34 @@ def test_tokens_shows_what_is_read_and_what_is_cut(model_dir: Path) -> None:
     assert (row["count"], len(row["ids"]), row["cut"]) == (262, 256, " ".join(["cat"] * 6))
 
 
+def test_tokens_shows_each_step(model_dir: Path) -> None:
+    text = "Crème\t[MASK]unbelievably 東!"
+    shown = run("tokens", "--steps", text, "--model", model_dir).stdout.splitlines()
+    assert shown[:7] == [
+        f"text           {text!r}",
+        "clean          'Crème [MASK]unbelievably 東!'",
+        "space_cjk      'Crème [MASK]unbelievably  東 !'",
+        "strip_accents  'Creme [MASK]unbelievably  東 !'",
+        "lower          'creme [MASK]unbelievably  東 !'",
+        "words          creme [MASK] unbelievably 東 !",
+        "tokens",
+    ]
+    assert [line.split() for line in shown[7:11]] == [
+        ["[CLS]", "101"],
+        ["cr", "13675", "0", "to", "2", "'Cr'"],
+        ["##eme", "21382", "2", "to", "5", "'ème'"],
+        ["[MASK]", "103", "6", "to", "12", "'[MASK]'"],
+    ]
+    row = json.loads(run("tokens", "--steps", text, "--json", "--model", model_dir).stdout)
+    assert row["text"] == text and row["stages"]["lower"].startswith("creme ")
+    assert row["words"][1] == {"word": "[MASK]", "start": 6, "end": 12}
+    assert row["tokens"][2] == {"token": "##eme", "id": 21382, "start": 2, "end": 5}
+    assert [token["id"] for token in row["tokens"]] == json.loads(
+        run("tokens", text, "--json", "--model", model_dir).stdout
+    )["ids"]
+    assert "[CLS]" in run("tokens", "--steps", "", "--model", model_dir).stdout
+
+
 def test_info_tells_source_and_digests(model_dir: Path) -> None:
     facts = json.loads(run("info", "--json", "--model", model_dir).stdout)
     assert facts["model"]["sha256"]["model.safetensors"].startswith("53aa51172d14")
