@@ -22,6 +22,7 @@ from .sentences.cross_encoder import CrossEncoder as CrossEncoder
 from .sentences.sentence_transformer import SentenceTransformer as SentenceTransformer
 from .sentences.text_classifier import TextClassifier as TextClassifier
 from .tokenizing.tokenizer import AutoTokenizer as AutoTokenizer
+from .training.fitting import fit as fit
 from .vectors.quantization import quantize_embeddings as quantize_embeddings
 from .vectors.search import (
     community_detection as community_detection,

@@ -97,7 +97,16 @@ def config_dict(config: BertConfig, raw: Mapping[str, Any], architecture: str, d
         The name of the model's class.
     dtype
         Of the parameters.
+
+    Raises
+    ------
+    ValueError
+        For a model of another family than BERT's, whose files have other names.
     """
+    if raw.get("model_type", "bert") != "bert":
+        raise ValueError(
+            f"a model of the type {raw['model_type']!r} cannot be saved: its files have names of their own"
+        )
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     for name in ("id2label", "num_labels", "architectures", "problem_type"):
         values.pop(name)
