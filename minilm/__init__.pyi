@@ -54,6 +54,7 @@ from .tokenizing.auto import (
     BertTokenizer as BertTokenizer,
     BertTokenizerFast as BertTokenizerFast,
 )
+from .training.fitting import fit as fit
 from .vectors.quantization import quantize_embeddings as quantize_embeddings
 from .vectors.search import (
     community_detection as community_detection,

@@ -116,7 +116,7 @@ class Batches:
         for more in found[1:]:
             for x in self.trainee.params.values():
                 if x in more:
-                    merged.add(x, more[x])
+                    merged.add(x, more.take(x))
         named = {name: merged[x] for name, x in self.trainee.params.items() if x in merged}
         return BatchResult(loss, named | {f"loss/{name}": g for name, g in own.items()})
 

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -206,22 +206,16 @@ class _Run:
         self.losses: list[float] = []
 
     def to_the_end(self, show: bool) -> Fit:
-        from tqdm.auto import tqdm
-
         start, self.saved = self._resume(), time.monotonic()
         if start == 0 and self.held_out is not None and not self.history:
             self._evaluate(0)
         marks = {
             round(self.per_epoch * (i + 1) / self.settings["evaluations"]) for i in range(self.settings["evaluations"])
         }
-        with (
-            _interruptible() as interrupted,
-            tqdm(total=self.steps, initial=start, unit="step", desc="Fine-tuning", disable=not show) as bar,
-        ):
+        with _interruptible() as interrupted, _progress(self.steps, start, show) as progress:
             for step in range(start, self.steps):
                 self._step(step)
-                bar.set_postfix(loss=f"{self.losses[-1]:.4f}", refresh=False)
-                bar.update()
+                progress(self.losses[-1])
                 in_epoch = step % self.per_epoch + 1
                 if in_epoch in marks and self.held_out is not None:
                     self._evaluate(step + 1)
@@ -244,6 +238,8 @@ class _Run:
         try:
             if not math.isfinite(found.loss):
                 raise FloatingPointError(f"the loss is {found.loss}")
+            if not self.losses:
+                self._report_still(found.gradients)
             rate = self.settings["learning_rate"] * self.rate(step)
             self.optimizer.step(found.gradients, rate, self.settings["max_norm"])
         except FloatingPointError as error:
@@ -255,6 +251,14 @@ class _Run:
                 self._finished(),
             ) from error
         self.losses.append(found.loss)
+
+    def _report_still(self, gradients: Mapping[str, Any]) -> None:
+        """Warn if parameters have no gradient, but for the pooler's, which a sentence model does not use."""
+        still = [name for name in self.params if name not in gradients and ".pooler." not in name.replace("/", ".")]
+        if still:
+            warnings.warn(
+                f"{len(still)} parameters have no gradient and stay as they are: {', '.join(still[:5])}", stacklevel=2
+            )
 
     def _evaluate(self, step: int) -> None:
         assert self.held_out is not None
@@ -316,6 +320,23 @@ class _Run:
 
     def _finished(self) -> Fit:
         return Fit(self.trainee.finished(self.best or None), list(self.history), list(self.losses))
+
+
+@contextlib.contextmanager
+def _progress(steps: int, start: int, show: bool) -> Iterator[Callable[[float], None]]:
+    """Yield what is called with the loss after every step; it moves a bar on stderr if ``show``."""
+    if not show:
+        yield lambda loss: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=steps, initial=start, unit="step", desc="Fine-tuning") as bar:
+
+        def move(loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            bar.update()
+
+        yield move
 
 
 @contextlib.contextmanager

@@ -108,6 +108,10 @@ class Gradients:
     def __contains__(self, array: Any) -> bool:
         return _key(array) in self._found
 
+    def take(self, array: Any) -> Any:
+        """Return an array's gradient and forget it."""
+        return self._found.pop(_key(array))[1]
+
     def add(self, array: Any, part: Any) -> None:
         """Add to what is there. The first part may be an array that others hold, too, and is not written into."""
         _, before, owned = self._found.get(_key(array), (array, None, False))

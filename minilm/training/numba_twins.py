@@ -45,6 +45,11 @@ def _heads(x: np.ndarray, num_heads: int) -> np.ndarray:
     return x.reshape(batch, tokens, num_heads, hidden // num_heads).transpose(0, 2, 1, 3)
 
 
+def _masks_keys(mask: Array | None, query: Array) -> bool:
+    """Whether the kernels can take the mask: one number for each key of a text, [batch, 1, 1, tokens], or none."""
+    return mask is None or (_are_float32(mask) and mask.shape == (query.shape[0], 1, 1, query.shape[1]))
+
+
 def _probabilities(query: np.ndarray, key: np.ndarray, num_heads: int, mask: Array | None) -> Array:
     """[batch, heads, queries, keys]."""
     batch, tokens, hidden = query.shape
@@ -86,7 +91,7 @@ class NumbaVectorJacobianProducts(VectorJacobianProducts):
         seed: int = 0,
     ) -> Parts:
         """Heads are strided views, BLAS makes the products, and the way back through softmax is one pass."""
-        if not _are_float32(gradient, query, key, value):
+        if not _are_float32(gradient, query, key, value) or not _masks_keys(extended_attention_mask, query):
             return super().attention(
                 gradient, query, key, value, num_heads, extended_attention_mask, rate=rate, seed=seed
             )
@@ -146,7 +151,7 @@ class NumbaDropoutOperations(DropoutOperations):
         seed: int,
     ) -> Array:
         """As the twin of attention that stores the probabilities, which drop out in place."""
-        if not _are_float32(query, key, value):
+        if not _are_float32(query, key, value) or not _masks_keys(extended_attention_mask, query):
             return super().attention(query, key, value, num_heads, extended_attention_mask, rate, seed)
         context = np.empty(query.shape, query.dtype)
         p = _probabilities(query, key, num_heads, extended_attention_mask)

@@ -75,11 +75,11 @@ class Trainee:
         return self.model.backend.from_numpy(x)
 
     def finished(self, params: Mapping[str, Array] | None = None) -> Any:
-        """Return a model like the original with parameters copied from these ones, or from the trainee's own."""
+        """Return a model like the original, on these parameters or on the trainee's own; train them no further."""
         parts: dict[str, dict[str, Array]] = {}
         for name, x in (params or self.params).items():
             part, _, rest = name.partition("/")
-            parts.setdefault(part, {})[rest] = _copied(x)
+            parts.setdefault(part, {})[rest] = x
         trees = {part: unflatten(named) for part, named in parts.items()}
         return _rebuilt(self._original, trees, self._original.backend)
 

@@ -317,6 +317,21 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
     assert path.exists()
 
 
+def test_parameters_that_stay_as_they_are_are_named(
+    small: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Batches.__call__
+
+    def without(self: Any, *args: Any, **kwargs: Any) -> Any:
+        found = original(self, *args, **kwargs)
+        del found.gradients["model/encoder.layer.0.output.dense.bias"]
+        return found
+
+    monkeypatch.setattr(Batches, "__call__", without)
+    with pytest.warns(UserWarning, match=r"1 parameters have no gradient.*layer\.0\.output\.dense\.bias"):
+        fit(small, PAIRS)
+
+
 def test_every_loss_of_vectors_trains(small: SentenceTransformer) -> None:
     scored = [(a, b, i / 6) for i, (a, b) in enumerate(PAIRS)]
     classes = [(a, b, i % 3) for i, (a, b) in enumerate(PAIRS)]

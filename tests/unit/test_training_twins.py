@@ -43,7 +43,7 @@ def attention(gradient: bool, rates: tuple[float, ...]) -> Iterator[dict[str, An
     mask[1, 4:] = 0
     names = ("gradient", "query", "key", "value")[not gradient :]
     for rate in rates:
-        for additive in (None, extended_attention_mask(mask, np.float32)):
+        for additive in (None, extended_attention_mask(mask, np.float32), normal(1, HEADS, TOKENS, TOKENS)):
             arrays = {name: normal(BATCH, TOKENS, HIDDEN) for name in names}
             settings = {"num_heads": HEADS, "extended_attention_mask": additive, "rate": rate, "seed": 5}
             yield {**arrays, **settings}
