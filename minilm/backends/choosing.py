@@ -50,6 +50,21 @@ def _why_not_numba() -> str | None:
     return reason
 
 
+def _int8(device: str | None, dtype: str) -> Backend:
+    _require_cpu("int8", device)
+    if dtype != "float32":
+        raise ValueError(
+            f"backend 'int8' quantizes float32 parameters and returns float32, but dtype is {dtype!r}: "
+            "leave dtype out, or choose backend='numpy'"
+        )
+    reason = _why_not_numba()
+    if reason:
+        raise RuntimeError(f"backend 'int8' needs compiled kernels, but {reason}: choose backend='numpy'")
+    from .int8.twins import Int8Operations, place
+
+    return Backend("int8", Int8Operations(), place, np.asarray, np.asarray)
+
+
 def _cupy(device: str | None, dtype: str) -> Backend:
     from .cupy.twins import make_backend
 
@@ -72,6 +87,7 @@ def _require_cpu(name: str, device: str | None) -> None:
 BACKENDS: dict[str, Callable[[str | None, str], Backend]] = {
     "numpy": _numpy,
     "numba": _numba,
+    "int8": _int8,
     "cupy": _cupy,
     "cupy-tf32": _cupy_tf32,
 }
