@@ -11,18 +11,13 @@ import numpy as np
 from ..numba.jit import inlined, kernel, part
 from ..numba.kernels import f32, gelu, i32
 from ..numba.target import FEW_ROWS
-from .reference import LEVELS, SMALLEST_RANGE
+from .reference import LEVELS, SMALLEST_SPAN
 from .simd import STORED, add_dot_products, nearest, no_sums, store_dequantized
 from .target import GROUP, OFFSET, ROWS, WIDTH
 
-LOW_BITS = i32(0x7FFFFFFF)
-STEP_OF_RANGE = f32(1 / LEVELS)
-
-
-@inlined
-def _ordered(bits: np.int32) -> np.int32:
-    """The bits of a float32, or the way back: as integers they order as the numbers do, and NaN is beyond infinity."""
-    return i32(bits ^ ((bits >> i32(31)) & LOW_BITS))
+u32: type[np.uint32] = np.uint32
+TOGETHER = 4  # panels whose results are activated at once: they are still in the caches, and their rows are not short
+STEP_OF_SPAN = f32(1 / LEVELS)
 
 
 @inlined
@@ -31,45 +26,42 @@ def _quantize_row(
 ) -> tuple[np.int32, np.float32]:
     """Quantize one row into words; return its zero point and its step.
 
-    The smallest and the largest number are found on the bits, as in softmax: a maximum of integers vectorizes without
-    assuming that there is no NaN, and keeps one.
+    The ends of the range are found on the bits of the numbers, where comparing vectorizes and keeps a NaN. Bits of
+    positive numbers order as integers do, and are positive. As unsigned integers, bits of negative numbers are above
+    those of all positive ones, and order by size.
     """
-    for k in range(x.shape[0]):
+    size = x.shape[0]
+    for k in range(size):
         scaled[k] = x[k] * inverse_factors[k]
-    bits = scaled.view(i32)
-    smallest, largest = i32(0), i32(0)  # the bits of 0.0
-    for k in range(x.shape[0]):
-        ordered = _ordered(bits[k])
-        smallest, largest = min(smallest, ordered), max(largest, ordered)
-    low, high = i32(_ordered(smallest)).view(f32), i32(_ordered(largest)).view(f32)
+    signed, unsigned = scaled.view(i32), scaled.view(u32)
+    largest, smallest = i32(0), u32(0x80000000)  # the bits of 0 and -0
+    for k in range(size):
+        largest, smallest = max(largest, signed[k]), max(smallest, unsigned[k])
+    low, high = u32(smallest).view(f32), i32(largest).view(f32)
     span = high - low
-    inverse = f32(LEVELS) / span if span > SMALLEST_RANGE else f32(0.0)
+    inverse = f32(LEVELS) / span if span > SMALLEST_SPAN else f32(0.0)
     zero = nearest(-low * inverse)
     stored = words.view(STORED)
-    for k in range(x.shape[0]):
-        q = nearest(scaled[k] * inverse) + zero
-        q = q if q > f32(0.0) else f32(0.0)  # also for NaN
-        q = q if q < f32(LEVELS) else f32(LEVELS)
-        stored[k] = i32(q) - i32(OFFSET)
-    zero = zero if zero < f32(LEVELS) else f32(0.0)
-    return i32(zero), span * STEP_OF_RANGE
+    for k in range(size):
+        q = i32(nearest(scaled[k] * inverse) + zero)
+        stored[k] = i32(min(max(q, i32(0)), i32(LEVELS)) - i32(OFFSET))
+    return zero, span * STEP_OF_SPAN
 
 
 @kernel
-def quantize(
-    words: np.ndarray, zeros: np.ndarray, steps: np.ndarray, x: np.ndarray, inverse_factors: np.ndarray, rows: int
-) -> None:
-    """Quantize every row of x [rows, in] into ``words`` [rows, in / GROUP], its zero point and its step.
+def quantize(quantized: np.ndarray, x: np.ndarray, inverse_factors: np.ndarray, rows: int, groups: int) -> None:
+    """Quantize every row of x [rows, in]: the bits of all words, then of all zero points, then all steps.
 
-    Zero points are those of the stored activations: less OFFSET.
+    Words are [rows, groups]. Zero points are those of the stored activations, which are less OFFSET.
     """
-    depth, groups = inverse_factors.shape[0], words.shape[0] // rows
+    depth, bits = inverse_factors.shape[0], quantized.view(i32)
     scaled = np.empty(depth, f32)
     for r in range(rows):
-        row = words[r * groups : (r + 1) * groups]
-        row[groups - 1] = 0  # where the last word is not full
-        zero, step = _quantize_row(row, x[r * depth : (r + 1) * depth], inverse_factors, scaled)
-        zeros[r], steps[r] = zero - i32(OFFSET), step
+        words = bits[r * groups : (r + 1) * groups]
+        words[groups - 1] = 0  # the last word may have activations beyond the row's end
+        zero, step = _quantize_row(words, x[r * depth : (r + 1) * depth], inverse_factors, scaled)
+        bits[rows * groups + r] = zero - i32(OFFSET)
+        quantized[rows * (groups + 1) + r] = step
 
 
 def _tile_of_product(height: int):
@@ -120,6 +112,7 @@ def product(
         for row in range(full, rows, FEW_ROWS):
             edge = min(row, rows - FEW_ROWS)
             _tile_of_few(y, x, zeros, row_steps, panels, sums, steps, bias, p, edge, groups, columns)
-        if activate:
-            for row in range(p * WIDTH, rows * columns, columns):
-                gelu(y[row : row + WIDTH])
+        done = (p - first) % TOGETHER + 1  # panels whose results are not activated yet
+        if activate and (done == TOGETHER or p == last - 1):
+            for row in range((p + 1 - done) * WIDTH, rows * columns, columns):
+                gelu(y[row : row + done * WIDTH])

@@ -26,7 +26,7 @@ from ...arrays import Array
 
 LEVELS = 255  # the largest uint8
 LARGEST = 127  # the largest int8; -128 stays unused, so that a weight and its negative have the same size
-SMALLEST_RANGE = np.float32(1e-30)  # a row that spans less is a row of zeros
+SMALLEST_SPAN = np.float32(1e-30)  # a row that spans less is a row of zeros
 
 
 def smoothing_factors(weight: Array, gain: Array | None) -> Array:
@@ -67,7 +67,7 @@ def quantize_rows(x: Array, factors: Array) -> tuple[Array, Array, Array]:
     low, high = np.minimum(z.min(axis=1), np.float32(0)), np.maximum(z.max(axis=1), np.float32(0))
     span = high - low
     steps = span * np.float32(1 / LEVELS)
-    inverse = np.where(span > SMALLEST_RANGE, np.float32(LEVELS) / np.maximum(span, SMALLEST_RANGE), np.float32(0))
+    inverse = np.where(span > SMALLEST_SPAN, np.float32(LEVELS) / np.maximum(span, SMALLEST_SPAN), np.float32(0))
     zeros = np.rint(-low * inverse)
     z = np.rint(z * inverse[:, None]) + zeros[:, None]
     return np.clip(z, 0, LEVELS).astype(np.uint8), zeros.astype(np.int32), steps

@@ -62,9 +62,16 @@ def store_dequantized(
         y[start + r * stride : start + r * stride + WIDTH] = numbers
 
 
-def nearest(x: np.float32) -> np.float32:
-    """Return the nearest whole number; halves go to the even one."""
-    return np.rint(x)
+def nearest(x: np.float32) -> np.int32:
+    """Return the integer nearest to a number below 4 million in size; halves go to the even one.
+
+    A larger number, and NaN, become any integer.
+    """
+    return (np.float32(x) + _SHIFT).view(np.int32) - _SHIFT.view(np.int32)
+
+
+# Beside this number, 1.5 · 2²³, there is no room for fractions: adding it rounds to whole numbers.
+_SHIFT = np.float32(12582912)
 
 
 # ---- the same, as LLVM instructions ----------------------------------------------------------------------------------
@@ -191,8 +198,7 @@ def _store_dequantized(typing, y, start, stride, tile, zeros, row_steps, row, su
 @compiled_as(nearest)
 def _nearest(typing, x):
     def lower(context, builder, signature, args):
-        kind = ir.FloatType()
-        rint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), "llvm.rint.f32")
-        return builder.call(rint, args)
+        shifted = builder.fadd(args[0], ir.Constant(ir.FloatType(), float(_SHIFT)))  # not fused with a product
+        return builder.sub(builder.bitcast(shifted, _I32), _I32(int(_SHIFT.view(np.int32))))
 
-    return types.float32(types.float32), lower
+    return types.int32(types.float32), lower

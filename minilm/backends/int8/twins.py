@@ -32,15 +32,12 @@ class QuantizedMatrix(np.ndarray):
     Attributes
     ----------
     block
-        float32, flat: the bits of the panels, int8 [out / WIDTH, in / GROUP, WIDTH, GROUP], then of the sums over each
-        row, int32 [out], then of the rows' steps, float32 [out]. Rows and columns are filled up with zeros. Views and
-        copies have None.
-    inverse_factors
-        What the channels of x are multiplied with before they are quantized, float32 [in].
+        float32, flat: the bits of the panels, int8 [out / WIDTH, in / GROUP, WIDTH, GROUP]; the bits of the sums over
+        each row, int32 [out]; the rows' steps [out]; what the channels of x are multiplied with before they are
+        quantized [in]. Rows and columns of the panels are filled up with zeros. Views and copies have None.
     """
 
     block: np.ndarray | None
-    inverse_factors: np.ndarray
 
     def __array_finalize__(self, source: Any) -> None:
         self.block = None
@@ -54,7 +51,7 @@ def _filled_up(size: int, multiple: int) -> int:
 def _block_size(weight: np.ndarray) -> int:
     """How many bytes a weight's block has."""
     out, depth = weight.shape
-    return _filled_up(out, WIDTH) * (_filled_up(depth, GROUP) + 8)
+    return _filled_up(out, WIDTH) * (_filled_up(depth, GROUP) + 8) + 4 * depth
 
 
 def place(params: Params) -> Params:
@@ -105,34 +102,31 @@ def _fill(weight: QuantizedMatrix, block: np.ndarray, gain: np.ndarray | None) -
     panels = block[:size].view(np.int8).reshape(rows // WIDTH, columns // GROUP, WIDTH, GROUP)
     panels[...] = filled.reshape(rows // WIDTH, WIDTH, columns // GROUP, GROUP).transpose(0, 2, 1, 3)
     block[size : size + 4 * rows].view(np.int32)[...] = filled.sum(axis=1, dtype=np.int32)
-    block[size + 4 * rows :].view(np.float32)[...] = np.concatenate([steps, np.zeros(rows - out, np.float32)])
-    weight.block, weight.inverse_factors = block.view(np.float32), np.float32(1) / factors
+    no_steps = np.zeros(rows - out, np.float32)
+    block[size + 4 * rows :].view(np.float32)[...] = np.concatenate([steps, no_steps, np.float32(1) / factors])
+    weight.block = block.view(np.float32)
     weight.flags.writeable = False  # an edit would not reach the block
 
 
 def _product(pool: Pool, task: int, x: Array, weight: QuantizedMatrix, bias: Array | None) -> Array:
     """``x Wᵀ + b``, or its GELU, for a quantized weight, CHUNK rows at a time."""
     out, depth = weight.shape
-    columns, groups = _filled_up(out, WIDTH), _filled_up(depth, GROUP) // GROUP
+    columns = _filled_up(out, WIDTH)
     x_flat = flat(x)
     kept = x_flat.size // depth
     rows = max(kept, FEW_ROWS)  # the smallest tile: a single row is computed beside a row of zeros
     if kept < rows:
         x_flat = np.concatenate([x_flat, np.zeros((rows - kept) * depth, x.dtype)])
     if bias is None or columns > out:
-        bias = np.concatenate([np.zeros(out, np.float32) if bias is None else bias, np.zeros(columns - out, np.float32)])
+        given = np.zeros(out, np.float32) if bias is None else bias
+        bias = np.concatenate([given, np.zeros(columns - out, np.float32)])
     bias = flat(bias)
     y = np.empty(rows * columns, np.float32)
     chunks = -(-rows // CHUNK)  # of nearly equal sizes
     for i in range(chunks):
         start, end = rows * i // chunks, rows * (i + 1) // chunks
-        part = end - start
-        quantized = np.empty(part * (groups + 2), np.int32)  # the words of all rows, their zero points, their steps
-        words, zeros, steps = np.split(quantized, [part * groups, part * (groups + 1)])
-        x_part = x_flat[start * depth : end * depth]
-        kernels.quantize(words, zeros, steps.view(np.float32), x_part, weight.inverse_factors, part)
-        y_part = y[start * columns : end * columns]
-        pool.run(task, columns // WIDTH, y_part, quantized.view(np.float32), weight.block, bias, part, groups, columns)
+        y_part, x_part = y[start * columns : end * columns], x_flat[start * depth : end * depth]
+        pool.run(task, columns // WIDTH, y_part, x_part, weight.block, bias, end - start, depth, columns)
     return y.reshape(rows, columns)[:kept, :out].reshape(*x.shape[:-1], out)
 
 
