@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import functional
 from .arrays import Array
+from .parameters import Params
 
 
 class Operations:
@@ -58,6 +59,10 @@ class Operations:
         return functional.normalize(x)
 
     # ---- compositions ------------------------------------------------------------------------------------------------
+
+    def linears(self, x: Array, *dense: Params) -> tuple[Array, ...]:
+        """See `minilm.functional.linears`."""
+        return tuple(self.linear(x, **params) for params in dense)
 
     def linear_activation(self, x: Array, weight: Array, bias: Array, activation: str) -> Array:
         """See `minilm.functional.linear_activation`."""

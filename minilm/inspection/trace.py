@@ -91,7 +91,8 @@ class TracingOperations(Operations):
         self._backend, self._keep_arrays = backend, arrays
         self._names = {id(array): name for name, array in flatten(params)}
         for operation in OPERATIONS:
-            setattr(self, operation, functools.partial(self._call, operation))
+            if operation != "linears":  # recorded as the products that it is made of
+                setattr(self, operation, functools.partial(self._call, operation))
 
     def _call(self, operation: str, *args: Any, **kwargs: Any) -> Any:
         function = getattr(self._backend.operations, operation)

@@ -20,10 +20,10 @@ from ..numba.workers import Pool
 from . import kernels, workers
 from .reference import quantize_weight, smoothing_factors
 from .target import GROUP, WIDTH
+from .workers import LINE, block_size
 
 # The weights whose products take nearly all of the time. Heads are small, and stay in float32.
 _QUANTIZED = re.compile(r"(.*)encoder\.layer\.(\d+)\.(.+)\.weight")
-LINE = 64  # bytes of a cache line
 
 
 class QuantizedMatrix(np.ndarray):
@@ -35,23 +35,23 @@ class QuantizedMatrix(np.ndarray):
         float32, flat: the bits of the panels, int8 [out / WIDTH, in / GROUP, WIDTH, GROUP]; the bits of the sums over
         each row, int32 [out]; the rows' steps [out]; what the channels of x are multiplied with before they are
         quantized [in]. Rows and columns of the panels are filled up with zeros. Views and copies have None.
+    memory
+        The blocks of all weights of the model, one after the other.
+    at
+        Where in there this block begins.
     """
 
     block: np.ndarray | None
+    memory: np.ndarray
+    at: int
 
     def __array_finalize__(self, source: Any) -> None:
         self.block = None
 
 
 def _filled_up(size: int, multiple: int) -> int:
-    """The next multiple of a size."""
+    """Return the next multiple."""
     return -(-size // multiple) * multiple
-
-
-def _block_size(weight: np.ndarray) -> int:
-    """How many bytes a weight's block has."""
-    out, depth = weight.shape
-    return _filled_up(out, WIDTH) * (_filled_up(depth, GROUP) + 8) + 4 * depth
 
 
 def place(params: Params) -> Params:
@@ -59,16 +59,25 @@ def place(params: Params) -> Params:
     named = dict(flatten(params))
     weights = {name: array.view(QuantizedMatrix) for name, array in named.items() if _is_quantized(name, array)}
     others = numba_twins.place(unflatten({name: array for name, array in named.items() if name not in weights}))
+    sizes = [block_size(weight.shape[1], _filled_up(weight.shape[0], WIDTH)) for weight in weights.values()]
     # As there: one block for all weights, for which NumPy asks for huge pages.
-    block = np.empty(sum(_filled_up(_block_size(weight), LINE) for weight in weights.values()) + LINE, np.uint8)
-    at = -block.ctypes.data % LINE
-    for name, weight in weights.items():
-        size = _block_size(weight)
-        _fill(weight, block[at : at + size], _gain(name, named))
+    memory = np.zeros(sum(sizes) + LINE, np.uint8)
+    memory = memory[-memory.ctypes.data % LINE :][: sum(sizes)].view(np.float32)
+    at = 0
+    for name in sorted(weights, key=_position):
+        weight = weights[name]
+        size = block_size(weight.shape[1], _filled_up(weight.shape[0], WIDTH)) // 4
+        weight.memory, weight.at, weight.block = memory, at, memory[at : at + size]
+        _fill(weight, weight.block.view(np.uint8), _gain(name, named))
         release(named[name])
-        at += _filled_up(size, LINE)
+        at += size
     placed = dict(flatten(others)) | weights
     return unflatten({name: placed[name] for name in named})
+
+
+def _position(name: str) -> str:
+    """Sort by name, but query, key and value in this order: they are multiplied together."""
+    return name.replace("self.query", "self.a").replace("self.key", "self.b").replace("self.value", "self.c")
 
 
 def _is_quantized(name: str, array: np.ndarray) -> bool:
@@ -102,32 +111,37 @@ def _fill(weight: QuantizedMatrix, block: np.ndarray, gain: np.ndarray | None) -
     panels = block[:size].view(np.int8).reshape(rows // WIDTH, columns // GROUP, WIDTH, GROUP)
     panels[...] = filled.reshape(rows // WIDTH, WIDTH, columns // GROUP, GROUP).transpose(0, 2, 1, 3)
     block[size : size + 4 * rows].view(np.int32)[...] = filled.sum(axis=1, dtype=np.int32)
-    no_steps = np.zeros(rows - out, np.float32)
-    block[size + 4 * rows :].view(np.float32)[...] = np.concatenate([steps, no_steps, np.float32(1) / factors])
-    weight.block = block.view(np.float32)
+    block[size + 4 * rows :].view(np.float32)[:out] = steps
+    block[size + 8 * rows :].view(np.float32)[:depth] = np.float32(1) / factors
     weight.flags.writeable = False  # an edit would not reach the block
 
 
-def _product(pool: Pool, task: int, x: Array, weight: QuantizedMatrix, bias: Array | None) -> Array:
-    """``x Wᵀ + b``, or its GELU, for a quantized weight, CHUNK rows at a time."""
-    out, depth = weight.shape
+def _product(pool: Pool, task: int, x: Array, weights: list[QuantizedMatrix], biases: list[Array | None]) -> Array:
+    """``x Wᵀ + b``, or its GELU, CHUNK rows at a time: [weights, rows, out], for weights whose blocks follow each other."""
+    count, (out, depth) = len(weights), weights[0].shape
     columns = _filled_up(out, WIDTH)
     x_flat = flat(x)
     kept = x_flat.size // depth
     rows = max(kept, FEW_ROWS)  # the smallest tile: a single row is computed beside a row of zeros
     if kept < rows:
         x_flat = np.concatenate([x_flat, np.zeros((rows - kept) * depth, x.dtype)])
-    if bias is None or columns > out:
-        given = np.zeros(out, np.float32) if bias is None else bias
-        bias = np.concatenate([given, np.zeros(columns - out, np.float32)])
-    bias = flat(bias)
-    y = np.empty(rows * columns, np.float32)
-    chunks = -(-rows // CHUNK)  # of nearly equal sizes
+    if count == 1 and columns == out and biases[0] is not None:
+        bias = flat(biases[0])
+    else:
+        bias = np.zeros((count, columns), np.float32)
+        for row, given in zip(bias, biases, strict=True):
+            row[:out] = 0 if given is None else given
+        bias = bias.reshape(-1)
+    first = weights[0]
+    blocks = first.memory[first.at : first.at + count * first.block.size]
+    parts, chunks = [], -(-rows // CHUNK)  # of nearly equal sizes
     for i in range(chunks):
         start, end = rows * i // chunks, rows * (i + 1) // chunks
-        y_part, x_part = y[start * columns : end * columns], x_flat[start * depth : end * depth]
-        pool.run(task, columns // WIDTH, y_part, x_part, weight.block, bias, end - start, depth, columns)
-    return y.reshape(rows, columns)[:kept, :out].reshape(*x.shape[:-1], out)
+        y, x_part = np.empty(count * (end - start) * columns, np.float32), x_flat[start * depth : end * depth]
+        pool.run(task, count * (columns // WIDTH), y, x_part, blocks, bias, end - start, depth, columns)
+        parts.append(y.reshape(count, end - start, columns))
+    y = parts[0] if chunks == 1 else np.concatenate(parts, axis=1)
+    return y[:, :kept, :out].reshape(count, *x.shape[:-1], out)
 
 
 class Int8Operations(NumbaOperations):
@@ -142,13 +156,30 @@ class Int8Operations(NumbaOperations):
         """
         if not _is_task(x, weight, bias):
             return super().linear(x, weight, bias)
-        return _product(self.pool, workers.INTEGERS, x, weight, bias)
+        return _product(self.pool, workers.INTEGERS, x, [weight], [bias])[0]
+
+    def linears(self, x: Array, *dense: Params) -> tuple[Array, ...]:
+        """All products as one task, where their weights lie beside each other."""
+        weights, biases = [each["weight"] for each in dense], [each["bias"] for each in dense]
+        if not all(_is_task(x, *pair) for pair in zip(weights, biases, strict=True)) or not _follow(weights):
+            return super().linears(x, *dense)
+        return tuple(_product(self.pool, workers.INTEGERS, x, weights, biases))
 
     def linear_activation(self, x: Array, weight: Array, bias: Array, activation: str) -> Array:
         """GELU while its product is in the cache."""
         if activation == "gelu" and _is_task(x, weight, bias):
-            return _product(self.pool, workers.INTEGERS_GELU, x, weight, bias)
+            return _product(self.pool, workers.INTEGERS_GELU, x, [weight], [bias])[0]
         return super().linear_activation(x, weight, bias, activation)
+
+
+def _follow(weights: list[QuantizedMatrix]) -> bool:
+    """Whether the weights have one shape, and their blocks follow each other."""
+    return all(
+        weight.memory is weights[0].memory
+        and weight.at == weights[0].at + i * weights[0].block.size
+        and weight.shape == weights[0].shape
+        for i, weight in enumerate(weights)
+    )
 
 
 def _is_task(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool:

@@ -12,9 +12,10 @@ from ..numba.kernels import f32, i32
 from ..numba.shared_memory import pointer
 from ..numba.workers import ATTENTION, IN, OUT, PIECES, ROWS, TASK, UNITS, A, B, C, Pool, Y, do_piece, take_part
 from .kernels import product, quantize
-from .target import GROUP
+from .target import GROUP, WIDTH
 
 INTEGERS, INTEGERS_GELU = ATTENTION + 1, ATTENTION + 2  # further tasks
+LINE = 64  # bytes of a cache line
 
 
 @inlined
@@ -23,33 +24,48 @@ def _array(address: int, size: int, dtype: Any) -> np.ndarray:
     return array
 
 
+@inlined
+def _filled_up(size: int, multiple: int) -> int:
+    return (size + multiple - 1) // multiple * multiple
+
+
+@inlined
+def block_size(depth: int, columns: int) -> int:
+    """How many bytes the block of a weight has, see `QuantizedMatrix`: full cache lines."""
+    return _filled_up(columns * (_filled_up(depth, GROUP) + 8) + 4 * depth, LINE)
+
+
 @part
 def _do_piece(board: np.ndarray, piece: int) -> None:
     """Do a piece of the task on the board: its share of the panels, or what `numba.workers` has for it.
 
-    For a product of integers, A has the quantized rows, see `work`, and B is the block of a `QuantizedMatrix`.
+    A product of integers may be several, of one x with weights of one shape whose blocks follow each other at B. Their
+    quantized rows follow each other at A, see `work`, their results at Y, and their biases at C.
     """
     if board[TASK] >= INTEGERS:
         first = board[UNITS] * piece // board[PIECES]
         last = board[UNITS] * (piece + 1) // board[PIECES]
-        rows, groups, columns = board[ROWS], board[IN], board[OUT]
-        x, w, size = board[A], board[B], groups * columns * GROUP
-        product(
-            _array(board[Y], rows * columns, f32),
-            _array(x, rows * groups, i32),
-            _array(x + 4 * rows * groups, rows, i32),
-            _array(x + 4 * rows * (groups + 1), rows, f32),
-            _array(w, size, np.int8),
-            _array(w + size, columns, i32),
-            _array(w + size + 4 * columns, columns, f32),
-            _array(board[C], columns, f32),
-            rows,
-            groups,
-            columns,
-            first,
-            last,
-            board[TASK] == INTEGERS_GELU,
-        )
+        rows, depth, columns = board[ROWS], board[IN], board[OUT]
+        panels, groups = columns // WIDTH, _filled_up(depth, GROUP) // GROUP
+        size = groups * GROUP * columns
+        for i in range(first // panels, (last + panels - 1) // panels):
+            x, w = board[A] + i * 4 * rows * (groups + 2), board[B] + i * block_size(depth, columns)
+            product(
+                _array(board[Y] + i * 4 * rows * columns, rows * columns, f32),
+                _array(x, rows * groups, i32),
+                _array(x + 4 * rows * groups, rows, i32),
+                _array(x + 4 * rows * (groups + 1), rows, f32),
+                _array(w, size, np.int8),
+                _array(w + size, columns, i32),
+                _array(w + size + 4 * columns, columns, f32),
+                _array(board[C] + i * 4 * columns, columns, f32),
+                rows,
+                groups,
+                columns,
+                max(first - i * panels, 0),
+                min(last - i * panels, panels),
+                board[TASK] == INTEGERS_GELU,
+            )
     else:
         do_piece(board, piece)
 
@@ -76,10 +92,14 @@ def work(
     well, threads would have to wait for each other twice.
     """
     if pieces > 0 and task >= INTEGERS:
-        groups = (size_in + GROUP - 1) // GROUP
-        quantized = np.empty(rows * (groups + 2), f32)
-        quantize(quantized, a, b[b.shape[0] - size_in :], rows, groups)
-        a, size_in = quantized, groups
+        groups, block = _filled_up(size_in, GROUP) // GROUP, block_size(size_in, size_out) // 4
+        count, size = units // (size_out // WIDTH), rows * (groups + 2)
+        factors = groups * GROUP * size_out // 4 + 2 * size_out  # where they begin in a block
+        quantized = np.empty(count * size, f32)
+        for i in range(count):
+            at = i * block + factors
+            quantize(quantized[i * size : (i + 1) * size], a, b[at : at + size_in], rows, groups)
+        a = quantized
     take_part(_do_piece, board, spins, pieces, task, units, y, a, b, c, rows, size_in, size_out)
 
 
