@@ -125,13 +125,12 @@ def _product(pool: Pool, task: int, x: Array, weights: list[QuantizedMatrix], bi
     rows = max(kept, FEW_ROWS)  # the smallest tile: a single row is computed beside a row of zeros
     if kept < rows:
         x_flat = np.concatenate([x_flat, np.zeros((rows - kept) * depth, x.dtype)])
-    if count == 1 and columns == out and biases[0] is not None:
-        bias = flat(biases[0])
-    else:
+    if columns > out or any(bias is None for bias in biases):
         bias = np.zeros((count, columns), np.float32)
         for row, given in zip(bias, biases, strict=True):
             row[:out] = 0 if given is None else given
-        bias = bias.reshape(-1)
+        biases = [bias]
+    bias = flat(biases[0]) if len(biases) == 1 else np.concatenate(biases)
     first = weights[0]
     blocks = first.memory[first.at : first.at + count * first.block.size]
     parts, chunks = [], -(-rows // CHUNK)  # of nearly equal sizes

@@ -14,7 +14,7 @@ from ..numba.workers import ATTENTION, IN, OUT, PIECES, ROWS, TASK, UNITS, A, B,
 from .kernels import product, quantize
 from .target import GROUP, WIDTH
 
-INTEGERS, INTEGERS_GELU = ATTENTION + 1, ATTENTION + 2  # further tasks
+QUANTIZE, INTEGERS, INTEGERS_GELU = range(ATTENTION + 1, ATTENTION + 4)  # further tasks
 LINE = 64  # bytes of a cache line
 
 
@@ -37,19 +37,31 @@ def block_size(depth: int, columns: int) -> int:
 
 @part
 def _do_piece(board: np.ndarray, piece: int) -> None:
-    """Do a piece of the task on the board: its share of the panels, or what `numba.workers` has for it.
+    """Do a piece of the task on the board: its share of rows or panels, or what `numba.workers` has for it.
 
     A product of integers may be several, of one x with weights of one shape whose blocks follow each other at B. Their
-    quantized rows follow each other at A, see `work`, their results at Y, and their biases at C.
+    quantized rows follow each other at A, their results at Y, and their biases at C. QUANTIZE is the step before: it
+    writes at Y what the products read at A, from the rows of x at A and the factors in the blocks.
     """
-    if board[TASK] >= INTEGERS:
-        first = board[UNITS] * piece // board[PIECES]
-        last = board[UNITS] * (piece + 1) // board[PIECES]
-        rows, depth, columns = board[ROWS], board[IN], board[OUT]
-        panels, groups = columns // WIDTH, _filled_up(depth, GROUP) // GROUP
-        size = groups * GROUP * columns
+    first = board[UNITS] * piece // board[PIECES]
+    last = board[UNITS] * (piece + 1) // board[PIECES]
+    rows, depth, columns = board[ROWS], board[IN], board[OUT]
+    panels, groups = columns // WIDTH, _filled_up(depth, GROUP) // GROUP
+    size, block = groups * GROUP * columns, block_size(depth, columns)
+    if board[TASK] == QUANTIZE:
+        for i in range(first // rows, (last + rows - 1) // rows):
+            quantize(
+                _array(board[Y] + i * 4 * rows * (groups + 2), rows * (groups + 2), f32),
+                _array(board[A], rows * depth, f32),
+                _array(board[B] + i * block + size + 8 * columns, depth, f32),
+                rows,
+                groups,
+                max(first - i * rows, 0),
+                min(last - i * rows, rows),
+            )
+    elif board[TASK] > QUANTIZE:
         for i in range(first // panels, (last + panels - 1) // panels):
-            x, w = board[A] + i * 4 * rows * (groups + 2), board[B] + i * block_size(depth, columns)
+            x, w = board[A] + i * 4 * rows * (groups + 2), board[B] + i * block
             product(
                 _array(board[Y] + i * 4 * rows * columns, rows * columns, f32),
                 _array(x, rows * groups, i32),
@@ -71,6 +83,24 @@ def _do_piece(board: np.ndarray, piece: int) -> None:
 
 
 @kernel
+def _take_part(
+    board: np.ndarray,
+    spins: int,
+    pieces: int,
+    task: int,
+    units: int,
+    y: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    c: np.ndarray,
+    rows: int,
+    size_in: int,
+    size_out: int,
+) -> None:
+    take_part(_do_piece, board, spins, pieces, task, units, y, a, b, c, rows, size_in, size_out)
+
+
+@kernel
 def work(
     board: np.ndarray,
     spins: int,
@@ -87,20 +117,17 @@ def work(
 ) -> None:
     """`take_part` in products of integers, and in whatever `numba.workers.work` does.
 
-    The thread that posts a product of integers first quantizes its rows ``a`` [rows, size_in]: their words, zero points
-    and steps, one after the other, are what the pieces read. That is a hundredth of the product; were it shared out as
-    well, threads would have to wait for each other twice.
+    A product of integers is posted as two tasks, one after the other: to quantize the rows ``a`` [rows, size_in], and
+    to multiply them.
     """
-    if pieces > 0 and task >= INTEGERS:
-        groups, block = _filled_up(size_in, GROUP) // GROUP, block_size(size_in, size_out) // 4
-        count, size = units // (size_out // WIDTH), rows * (groups + 2)
-        factors = groups * GROUP * size_out // 4 + 2 * size_out  # where they begin in a block
-        quantized = np.empty(count * size, f32)
-        for i in range(count):
-            at = i * block + factors
-            quantize(quantized[i * size : (i + 1) * size], a, b[at : at + size_in], rows, groups)
-        a = quantized
-    take_part(_do_piece, board, spins, pieces, task, units, y, a, b, c, rows, size_in, size_out)
+    if pieces > 0 and task > QUANTIZE:
+        count, words = units // (size_out // WIDTH), _filled_up(size_in, GROUP) // GROUP
+        quantized = np.empty(count * rows * (words + 2), f32)
+        shares = min(pieces, count * rows)
+        _take_part(board, 1, shares, QUANTIZE, count * rows, quantized, a, b, c, rows, size_in, size_out)
+        _take_part(board, spins, pieces, task, units, y, quantized, b, c, rows, size_in, size_out)
+    else:
+        _take_part(board, spins, pieces, task, units, y, a, b, c, rows, size_in, size_out)
 
 
 POOL: Pool = Pool(work)

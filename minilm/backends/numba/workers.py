@@ -36,7 +36,7 @@ PIECES, UNITS, Y, A, B, C, ROWS, IN, OUT = range(TASK + 1, TASK + 10)
 PLACES = 32
 
 MOST = 8  # threads on one task; a product of 384 columns has 12 panels, too few to share among more
-PATIENCE = 3e-4  # seconds that a worker spins without work before it parks
+PATIENCE = 1e-3  # seconds that a worker spins without work before it parks
 PROBE = 1000  # spins whose time is measured
 
 _NOTHING = np.empty(0, f32)
