@@ -49,17 +49,14 @@ def _quantize_row(
 
 
 @part
-def quantize(
-    quantized: np.ndarray, x: np.ndarray, inverse_factors: np.ndarray, rows: int, groups: int, first: int, last: int
-) -> None:
-    """Quantize the rows ``first`` to ``last`` of x [rows, in].
+def quantize(quantized: np.ndarray, x: np.ndarray, inverse_factors: np.ndarray, rows: int, groups: int) -> None:
+    """Quantize every row of x [rows, in]: the bits of all words [rows, groups], of all zero points, then all steps.
 
-    ``quantized`` has the bits of all words [rows, groups], then of all zero points, then all steps. Zero points are
-    those of the stored activations, which are less OFFSET.
+    Zero points are those of the stored activations, which are less OFFSET.
     """
     depth, bits = inverse_factors.shape[0], quantized.view(i32)
     scaled = np.empty(depth, f32)
-    for r in range(first, last):
+    for r in range(rows):
         words = bits[r * groups : (r + 1) * groups]
         words[groups - 1] = 0  # the last word may have activations beyond the row's end
         zero, step = _quantize_row(words, x[r * depth : (r + 1) * depth], inverse_factors, scaled)

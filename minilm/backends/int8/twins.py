@@ -5,8 +5,9 @@ Weights are quantized once, when they are placed. Activations are quantized row 
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,9 +16,9 @@ from ...arrays import Array
 from ...parameters import Params, flatten, unflatten
 from ..numba import twins as numba_twins
 from ..numba.target import FEW_ROWS
-from ..numba.twins import CHUNK, NumbaOperations, are_factors, flat, release
-from ..numba.workers import Pool
-from . import kernels, workers
+from ..numba.twins import NumbaOperations, are_factors, are_rows, flat, release
+from ..numba.workers import NOTHING, Pool
+from . import workers
 from .reference import quantize_weight, smoothing_factors
 from .target import GROUP, WIDTH
 from .workers import LINE, block_size
@@ -116,31 +117,40 @@ def _fill(weight: QuantizedMatrix, block: np.ndarray, gain: np.ndarray | None) -
     weight.flags.writeable = False  # an edit would not reach the block
 
 
-def _product(pool: Pool, task: int, x: Array, weights: list[QuantizedMatrix], biases: list[Array | None]) -> Array:
-    """``x Wᵀ + b``, or its GELU, CHUNK rows at a time: [weights, rows, out], for weights whose blocks follow each other."""
+def _product(
+    pool: Pool,
+    task: int,
+    x: Array,
+    weights: Sequence[QuantizedMatrix],
+    biases: Sequence[Array | None],
+    norm: Sequence[Array] = (),
+    residual: Array = NOTHING,
+) -> Array:
+    """Return ``x Wᵀ + b``, or what the task makes of it, [weights, ..., out], for weights whose blocks follow each other.
+
+    ``norm`` has the weight, bias and eps of a LayerNorm, each as an array.
+    """
     count, (out, depth) = len(weights), weights[0].shape
-    columns = _filled_up(out, WIDTH)
+    columns, first = _filled_up(out, WIDTH), weights[0]
     x_flat = flat(x)
     kept = x_flat.size // depth
     rows = max(kept, FEW_ROWS)  # the smallest tile: a single row is computed beside a row of zeros
     if kept < rows:
-        x_flat = np.concatenate([x_flat, np.zeros((rows - kept) * depth, x.dtype)])
+        x_flat, residual = _with_zeros(x_flat, rows * depth), _with_zeros(flat(residual), rows * columns)
     if columns > out or any(bias is None for bias in biases):
-        bias = np.zeros((count, columns), np.float32)
-        for row, given in zip(bias, biases, strict=True):
-            row[:out] = 0 if given is None else given
-        biases = [bias]
-    bias = flat(biases[0]) if len(biases) == 1 else np.concatenate(biases)
-    first = weights[0]
+        biases = [_with_zeros(np.zeros(out, np.float32) if bias is None else bias, columns) for bias in biases]
+    constants = flat(biases[0]) if count == 1 and not norm else np.concatenate([*biases, *norm])
     blocks = first.memory[first.at : first.at + count * first.block.size]
-    parts, chunks = [], -(-rows // CHUNK)  # of nearly equal sizes
-    for i in range(chunks):
-        start, end = rows * i // chunks, rows * (i + 1) // chunks
-        y, x_part = np.empty(count * (end - start) * columns, np.float32), x_flat[start * depth : end * depth]
-        pool.run(task, count * (columns // WIDTH), y, x_part, blocks, bias, end - start, depth, columns)
-        parts.append(y.reshape(count, end - start, columns))
-    y = parts[0] if chunks == 1 else np.concatenate(parts, axis=1)
-    return y[:, :kept, :out].reshape(count, *x.shape[:-1], out)
+    y = np.empty(count * rows * columns, np.float32)
+    pool.run(task, count, y, x_flat, blocks, constants, rows, depth, columns, flat(residual))
+    if kept < rows or columns > out:
+        y = y.reshape(count, rows, columns)[:, :kept, :out]
+    return y.reshape(count, *x.shape[:-1], out)
+
+
+def _with_zeros(x: np.ndarray, size: int) -> np.ndarray:
+    """Return the numbers of a flat array, filled up with zeros."""
+    return np.concatenate([x, np.zeros(max(size - x.size, 0), x.dtype)])
 
 
 class Int8Operations(NumbaOperations):
@@ -149,7 +159,7 @@ class Int8Operations(NumbaOperations):
     pool: ClassVar[Pool] = workers.POOL
 
     def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        """The row is quantized, then the product shared among threads.
+        """The rows are quantized and multiplied in one task, shared among threads.
 
         Each row is quantized alone, and sums of integers are exact, so a text has the same bits in every batch.
         """
@@ -160,15 +170,25 @@ class Int8Operations(NumbaOperations):
     def linears(self, x: Array, *dense: Params) -> tuple[Array, ...]:
         """All products as one task, where their weights lie beside each other."""
         weights, biases = [each["weight"] for each in dense], [each["bias"] for each in dense]
-        if not all(_is_task(x, *pair) for pair in zip(weights, biases, strict=True)) or not _follow(weights):
+        if not all(map(_is_task, itertools.repeat(x), weights, biases)) or not _follow(weights):
             return super().linears(x, *dense)
         return tuple(_product(self.pool, workers.INTEGERS, x, weights, biases))
 
     def linear_activation(self, x: Array, weight: Array, bias: Array, activation: str) -> Array:
         """GELU while its product is in the cache."""
-        if activation == "gelu" and _is_task(x, weight, bias):
-            return _product(self.pool, workers.INTEGERS_GELU, x, [weight], [bias])[0]
-        return super().linear_activation(x, weight, bias, activation)
+        if activation != "gelu" or not _is_task(x, weight, bias):
+            return super().linear_activation(x, weight, bias, activation)
+        return _product(self.pool, workers.INTEGERS_GELU, x, [weight], [bias])[0]
+
+    def linear_add_layer_norm(
+        self, x: Array, residual: Array, weight: Array, bias: Array, norm_weight: Array, norm_bias: Array, eps: float
+    ) -> Array:
+        """Residual and LayerNorm while the product is in the cache."""
+        fits = are_rows(residual, norm_weight, norm_bias) and residual.shape == (*x.shape[:-1], len(weight))
+        if not fits or not _is_task(x, weight, bias) or len(weight) % WIDTH:
+            return super().linear_add_layer_norm(x, residual, weight, bias, norm_weight, norm_bias, eps)
+        norm = norm_weight, norm_bias, np.array([eps], np.float32)
+        return _product(self.pool, workers.INTEGERS_NORM, x, [weight], [bias], norm, residual)[0]
 
 
 def _follow(weights: list[QuantizedMatrix]) -> bool:

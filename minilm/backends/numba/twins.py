@@ -96,7 +96,7 @@ def are_float32(*arrays: np.ndarray) -> bool:
     return all(array.dtype == _FLOAT32 for array in arrays)
 
 
-def _are_rows(x: np.ndarray, *vectors: np.ndarray) -> bool:
+def are_rows(x: np.ndarray, *vectors: np.ndarray) -> bool:
     """Whether x is [..., n] and the vectors are [n], all float32."""
     return x.ndim > 0 and all(vector.shape == x.shape[-1:] for vector in vectors) and are_float32(x, *vectors)
 
@@ -154,7 +154,7 @@ class NumbaOperations(Operations):
 
     def activation(self, x: Array, name: str) -> Array:
         """GELU in one pass; other activations as in the reference."""
-        if name != "gelu" or not _are_rows(x):
+        if name != "gelu" or not are_rows(x):
             return functional.activation(x, name)
         y = np.array(x, order="C", subok=False)
         kernels.gelu(flat(y))
@@ -168,7 +168,7 @@ class NumbaOperations(Operations):
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> Array:
         """All of a row while it is in the cache."""
-        if not _are_rows(x, weight, bias):
+        if not are_rows(x, weight, bias):
             return functional.layer_norm(x, weight, bias, eps)
         y = np.array(x, order="C", subok=False)
         kernels.layer_norm(_rows(y), weight, bias, np.float32(eps))
@@ -179,7 +179,7 @@ class NumbaOperations(Operations):
     ) -> Array:
         """Residual and LayerNorm in one pass, in place on the product."""
         y = self.linear(x, weight, bias)
-        if not _are_rows(y, norm_weight, norm_bias) or not are_float32(residual) or residual.shape != y.shape:
+        if not are_rows(y, norm_weight, norm_bias) or not are_float32(residual) or residual.shape != y.shape:
             return functional.layer_norm(y + residual, norm_weight, norm_bias, eps)
         kernels.add_layer_norm(_rows(y), _rows(residual), norm_weight, norm_bias, np.float32(eps))
         return y
@@ -202,7 +202,7 @@ class NumbaOperations(Operations):
         fits = all(ids.shape == input_ids.shape and ids.dtype.kind in "iu" for ids in given)
         if not fits or any(table.shape[1:] != norm_weight.shape for table in tables) or not are_float32(*tables):
             return super().embeddings(*given, *tables, norm_weight, norm_bias, eps)
-        if not _are_rows(words, norm_weight, norm_bias):
+        if not are_rows(words, norm_weight, norm_bias):
             return super().embeddings(*given, *tables, norm_weight, norm_bias, eps)
         ids = [np.require(ids, np.intp, ["C", "A"]).reshape(-1) for ids in given]
         for each, table in zip(ids, tables, strict=True):
@@ -262,7 +262,7 @@ class NumbaOperations(Operations):
 
     def normalize(self, x: Array) -> Array:
         """Both passes over a row while it is in the cache."""
-        if not _are_rows(x):
+        if not are_rows(x):
             return functional.normalize(x)
         y = np.array(x, order="C", subok=False)
         kernels.normalize(_rows(y))

@@ -32,14 +32,14 @@ PRODUCT, PRODUCT_GELU, ATTENTION = range(3)
 # Places on the board. LEFT and DONE are written by all threads; each has a cache line of its own (8 numbers), so that
 # they do not slow down reading the task (false sharing).
 LEFT, DONE, TASK = 0, 8, 16
-PIECES, UNITS, Y, A, B, C, ROWS, IN, OUT = range(TASK + 1, TASK + 10)
+PIECES, UNITS, Y, A, B, C, D, ROWS, IN, OUT = range(TASK + 1, TASK + 11)
 PLACES = 32
 
 MOST = 8  # threads on one task; a product of 384 columns has 12 panels, too few to share among more
 PATIENCE = 1e-3  # seconds that a worker spins without work before it parks
 PROBE = 1000  # spins whose time is measured
 
-_NOTHING = np.empty(0, f32)
+NOTHING: np.ndarray = np.empty(0, f32)
 
 
 @inlined
@@ -77,6 +77,7 @@ def take_part(
     a: np.ndarray,
     b: np.ndarray,
     c: np.ndarray,
+    d: np.ndarray,
     rows: int,
     size_in: int,
     size_out: int,
@@ -88,6 +89,7 @@ def take_part(
     if pieces > 0:
         board[TASK], board[PIECES], board[UNITS] = task, pieces, units
         board[Y], board[A], board[B], board[C] = y.ctypes.data, a.ctypes.data, b.ctypes.data, c.ctypes.data
+        board[D] = d.ctypes.data
         board[ROWS], board[IN], board[OUT] = rows, size_in, size_out
         board[DONE] = 0
         store(board, LEFT, pieces)
@@ -116,12 +118,13 @@ def work(
     a: np.ndarray,
     b: np.ndarray,
     c: np.ndarray,
+    d: np.ndarray,
     rows: int,
     size_in: int,
     size_out: int,
 ) -> None:
     """`take_part` in float32 products and attention."""
-    take_part(do_piece, board, spins, pieces, task, units, y, a, b, c, rows, size_in, size_out)
+    take_part(do_piece, board, spins, pieces, task, units, y, a, b, c, d, rows, size_in, size_out)
 
 
 class Pool:
@@ -165,7 +168,19 @@ class Pool:
             finally:
                 self.posting.release()
 
-    def run(self, task: int, units: int, y: Any, a: Any, b: Any, c: Any, rows: int, size_in: int, size_out: int) -> None:
+    def run(
+        self,
+        task: int,
+        units: int,
+        y: Any,
+        a: Any,
+        b: Any,
+        c: Any,
+        rows: int,
+        size_in: int,
+        size_out: int,
+        d: Any = NOTHING,
+    ) -> None:
         """Do a task, together with workers where `product_threads` allows for any and no other thread has the pool.
 
         Parameters
@@ -180,17 +195,19 @@ class Pool:
         rows, size_in, size_out
             y is [rows, size_out] and x [rows, size_in]; context and the others are [rows, size_in], and a text has
             ``size_out`` rows.
+        d
+            A further array, for tasks that take one.
         """
         workers = min(product_threads(), MOST, units) - 1
         if workers > 0 and self.posting.acquire(blocking=False):
             try:
                 self._wake(workers)
                 pieces = min(units, 2 * workers + 2)
-                self.work(self.board, 1, pieces, task, units, y, a, b, c, rows, size_in, size_out)
+                self.work(self.board, 1, pieces, task, units, y, a, b, c, d, rows, size_in, size_out)
             finally:
                 self.posting.release()
         else:  # on a board that no worker reads
-            self.work(np.zeros(PLACES, np.int64), 1, 1, task, units, y, a, b, c, rows, size_in, size_out)
+            self.work(np.zeros(PLACES, np.int64), 1, 1, task, units, y, a, b, c, d, rows, size_in, size_out)
 
     def _wake(self, count: int) -> None:
         """Let at least ``count`` workers spin, or begin to."""
@@ -211,7 +228,7 @@ class Pool:
 
     def _spin(self, board: np.ndarray, spins: int) -> None:
         """Take part in what is posted on the board, and post nothing."""
-        self.work(board, spins, 0, 0, 0, _NOTHING, _NOTHING, _NOTHING, _NOTHING, 0, 0, 0)
+        self.work(board, spins, 0, 0, 0, *[NOTHING] * 5, 0, 0, 0)
 
     def _patience(self) -> int:
         """Return how many spins take PATIENCE seconds. It depends on how long the processor's pause instruction takes."""
