@@ -21,10 +21,12 @@ from ..numba.workers import NOTHING, Pool
 from . import workers
 from .reference import quantize_weight, smoothing_factors
 from .target import GROUP, WIDTH
-from .workers import LINE, block_size
 
 # The weights whose products take nearly all of the time. Heads are small, and stay in float32.
 _QUANTIZED = re.compile(r"(.*)encoder\.layer\.(\d+)\.(.+)\.weight")
+
+LINE = 64  # bytes of a cache line
+FEW_COLUMNS = 4 * WIDTH  # columns that are quantized at once, so that the steps between take little memory
 
 
 class QuantizedMatrix(np.ndarray):
@@ -55,19 +57,24 @@ def _filled_up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
+def _block_size(weight: np.ndarray) -> int:
+    """Return how many float32 numbers the block of a weight has: full cache lines."""
+    out, depth = weight.shape
+    rows = _filled_up(out, WIDTH)
+    return _filled_up(rows * _filled_up(depth, GROUP) + 8 * rows + 4 * depth, LINE) // 4
+
+
 def place(params: Params) -> Params:
     """Quantize the weights of the encoder's layers; place everything else as for the backend "numba"."""
     named = dict(flatten(params))
     weights = {name: array.view(QuantizedMatrix) for name, array in named.items() if _is_quantized(name, array)}
     others = numba_twins.place(unflatten({name: array for name, array in named.items() if name not in weights}))
-    sizes = [block_size(weight.shape[1], _filled_up(weight.shape[0], WIDTH)) for weight in weights.values()]
     # As there: one block for all weights, for which NumPy asks for huge pages.
-    memory = np.zeros(sum(sizes) + LINE, np.uint8)
-    memory = memory[-memory.ctypes.data % LINE :][: sum(sizes)].view(np.float32)
-    at = 0
+    memory = np.zeros(sum(map(_block_size, weights.values())) + LINE // 4, np.float32)
+    at = -memory.ctypes.data // 4 % (LINE // 4)
     for name in sorted(weights, key=_position):
         weight = weights[name]
-        size = block_size(weight.shape[1], _filled_up(weight.shape[0], WIDTH)) // 4
+        size = _block_size(weight)
         weight.memory, weight.at, weight.block = memory, at, memory[at : at + size]
         _fill(weight, weight.block.view(np.uint8), _gain(name, named))
         release(named[name])
@@ -103,16 +110,17 @@ def _fill(weight: QuantizedMatrix, block: np.ndarray, gain: np.ndarray | None) -
     """Quantize a weight into its block."""
     out, depth = weight.shape
     rows, columns = _filled_up(out, WIDTH), _filled_up(depth, GROUP)
-    plain = np.asarray(weight)
+    plain, size = np.asarray(weight), rows * columns
     factors = smoothing_factors(plain, gain)
-    w, steps = quantize_weight(plain, factors)
-    filled = np.zeros((rows, columns), np.int8)
-    filled[:out, :depth] = w
-    size = rows * columns
     panels = block[:size].view(np.int8).reshape(rows // WIDTH, columns // GROUP, WIDTH, GROUP)
-    panels[...] = filled.reshape(rows // WIDTH, WIDTH, columns // GROUP, GROUP).transpose(0, 2, 1, 3)
-    block[size : size + 4 * rows].view(np.int32)[...] = filled.sum(axis=1, dtype=np.int32)
-    block[size + 4 * rows :].view(np.float32)[:out] = steps
+    sums, steps = block[size:].view(np.int32)[:out], block[size + 4 * rows :].view(np.float32)[:out]
+    for start in range(0, out, FEW_COLUMNS):
+        w, steps[start : start + FEW_COLUMNS] = quantize_weight(plain[start : start + FEW_COLUMNS], factors)
+        sums[start : start + FEW_COLUMNS] = w.sum(axis=1, dtype=np.int32)
+        filled = np.zeros((_filled_up(len(w), WIDTH), columns), np.int8)
+        filled[: len(w), :depth] = w
+        filled = filled.reshape(-1, WIDTH, columns // GROUP, GROUP)
+        panels[start // WIDTH :][: len(filled)] = filled.transpose(0, 2, 1, 3)
     block[size + 8 * rows :].view(np.float32)[:depth] = np.float32(1) / factors
     weight.flags.writeable = False  # an edit would not reach the block
 

@@ -20,28 +20,17 @@ from .target import GROUP, ROWS as TILE_ROWS, WIDTH
 
 # Further tasks: a product; its GELU; LayerNorm of its sum with a residual.
 INTEGERS, INTEGERS_GELU, INTEGERS_NORM = range(ATTENTION + 1, ATTENTION + 4)
-WEIGHTS, ROW_PARTS = PLACES - 2, PLACES - 1  # places on the board: how many weights, and in how many parts rows are cut
+# Further places on the board: how many weights there are, how far apart their blocks are, in how many parts rows are cut.
+WEIGHTS, STRIDE, ROW_PARTS = range(PLACES - 3, PLACES)
 
 BLOCK = 16 * TILE_ROWS  # rows that are quantized and multiplied before the next rows are: they stay in the cache
 FEWEST_ROWS = 2 * TILE_ROWS  # of a part: with fewer, reading the weight takes longer than multiplying, and it is shared
-LINE = 64  # bytes of a cache line
 
 
 @inlined
 def _array(address: int, size: int, dtype: Any) -> np.ndarray:
     array: np.ndarray = carray(pointer(address), (size,), dtype)
     return array
-
-
-@inlined
-def _filled_up(size: int, multiple: int) -> int:
-    return (size + multiple - 1) // multiple * multiple
-
-
-@inlined
-def block_size(depth: int, columns: int) -> int:
-    """How many bytes the block of a weight has, see `QuantizedMatrix`: full cache lines."""
-    return _filled_up(columns * (_filled_up(depth, GROUP) + 8) + 4 * depth, LINE)
 
 
 @inlined
@@ -71,7 +60,7 @@ def _do_piece(board: np.ndarray, piece: int) -> None:
     """
     if board[TASK] >= INTEGERS:
         rows, depth, columns = board[ROWS], board[IN], board[OUT]
-        panels, groups = columns // WIDTH, _filled_up(depth, GROUP) // GROUP
+        panels, groups = columns // WIDTH, (depth + GROUP - 1) // GROUP
         size, parts = groups * GROUP * columns, board[ROW_PARTS]
         panel_parts, i = board[PIECES] // parts, piece % parts
         start, end, j = _row_start(rows, i, parts), _row_start(rows, i + 1, parts), piece // parts
@@ -84,7 +73,7 @@ def _do_piece(board: np.ndarray, piece: int) -> None:
             bits = quantized.view(i32)
             x = _array(board[A] + 4 * row * depth, count * depth, f32)
             for n in range(board[WEIGHTS]):
-                w = board[B] + n * block_size(depth, columns)
+                w = board[B] + n * board[STRIDE]
                 quantize(quantized, x, _array(w + size + 8 * columns, depth, f32), count, groups)
                 product(
                     _array(board[Y] + 4 * (n * rows + row) * columns, count * columns, f32),
@@ -137,7 +126,7 @@ def work(
         if parts > threads:
             parts = parts // threads * threads
         pieces = parts * panel_parts
-        board[WEIGHTS], board[ROW_PARTS] = units, parts
+        board[WEIGHTS], board[STRIDE], board[ROW_PARTS] = units, 4 * b.shape[0] // units, parts
     take_part(_do_piece, board, spins, pieces, task, units, y, a, b, c, d, rows, size_in, size_out)
     if task == INTEGERS_NORM and pieces > parts:  # no thread had whole rows
         _normalize(board, 0, rows)
