@@ -61,16 +61,16 @@ def quantize_rows(x: Array, factors: Array) -> tuple[Array, Array, Array]:
     """Return ``q`` uint8 [rows, in], ``zeros`` int32 [rows] and ``steps`` float32 [rows].
 
     ``x / factors ≈ (q - zeros) · steps``. The range of a row always includes 0, which so has an integer of its own.
-    A row with NaN or infinity has a step that is not finite, so that its results are not finite either.
+    A row with NaN or infinity has a step that is not finite, and so have its results; its integers mean nothing.
     """
     z = x * (np.float32(1) / factors)
     low, high = np.minimum(z.min(axis=1), np.float32(0)), np.maximum(z.max(axis=1), np.float32(0))
     span = high - low
-    steps = span * np.float32(1 / LEVELS)
-    inverse = np.where(span > SMALLEST_SPAN, np.float32(LEVELS) / np.maximum(span, SMALLEST_SPAN), np.float32(0))
-    zeros = np.rint(-low * inverse)
-    z = np.rint(z * inverse[:, None]) + zeros[:, None]
-    return np.clip(z, 0, LEVELS).astype(np.uint8), zeros.astype(np.int32), steps
+    usable = (span > SMALLEST_SPAN) & np.isfinite(span)
+    inverse = np.divide(np.float32(LEVELS), span, out=np.zeros_like(span), where=usable)
+    zeros = np.rint(-low * inverse, out=np.zeros_like(span), where=usable)
+    q = np.rint(z * inverse[:, None], out=np.zeros_like(z), where=usable[:, None]) + zeros[:, None]
+    return np.clip(q, 0, LEVELS).astype(np.uint8), zeros.astype(np.int32), span * np.float32(1 / LEVELS)
 
 
 def integer_product(q: Array, zeros: Array, w: Array) -> Array:

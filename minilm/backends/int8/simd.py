@@ -114,15 +114,14 @@ def _weights(builder, address, half):
     """The weights of LANES columns as the instruction takes them."""
     small = ir.VectorType(ir.IntType(8), LANES * GROUP)
     numbers = _read(builder, address, small, half * LANES * GROUP)
-    if GROUP == 4:
-        return numbers
-    return builder.sext(numbers, ir.VectorType(ir.IntType(32 // GROUP), LANES * GROUP))
+    return numbers if GROUP == 4 else builder.sext(numbers, ir.VectorType(ir.IntType(16), LANES * GROUP))
 
 
 def _multiply(builder, sums, word, weights):
     """``sums`` and the products of a word that stands in every lane with weights."""
-    if GROUP == 1:
-        return builder.add(sums, builder.mul(word, weights))
+    if GROUP == 1:  # factors of 16 bits, of which processors have a product with 32 bits
+        small = builder.trunc(word, weights.type)
+        return builder.add(sums, builder.mul(builder.sext(small, _SUMS), builder.sext(weights, _SUMS)))
     if GROUP == 2:
         pairs = ir.VectorType(ir.IntType(16), 2 * LANES)
         multiply = cgutils.get_or_insert_function(

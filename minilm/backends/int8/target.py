@@ -48,17 +48,20 @@ class DotProduct(NamedTuple):
         return 128 if self.signed else 0
 
 
-# What a processor must have, and what it then does. The first entry that fits is taken.
+_YMM = DotProduct("AVX-VNNI", "llvm.x86.avx512.vpdpbusd.256", 8, 4)
+
+# What a processor must have, and how it multiplies then. The first entry that fits is taken.
 X86 = (
     ({"avx512vnni", "avx512bw"}, DotProduct("AVX-512 VNNI", "llvm.x86.avx512.vpdpbusd.512", 16, 4)),
-    ({"avxvnni", "avx2"}, DotProduct("AVX-VNNI", "llvm.x86.avx512.vpdpbusd.256", 8, 4)),
+    ({"avxvnni", "avx2"}, _YMM),
+    ({"avx512vnni", "avx512vl"}, _YMM),
     ({"avx512bw"}, DotProduct("AVX-512, products of 16 bits", "llvm.x86.avx512.pmaddw.d.512", 16, 2)),
-    ({"avx2"}, DotProduct("AVX2, products of 16 bits", "llvm.x86.avx2.pmadd.wd", 8, 2)),
+    ({"avx2"}, DotProduct("AVX2, products of 16 bits", "llvm.x86.avx2.pmadd.wd", 8, 2, rows=4)),
     ({"sse2"}, DotProduct("SSE2, products of 16 bits", "llvm.x86.sse2.pmadd.wd", 4, 2, rows=4, quick=False)),
 )
 ARM = (
     ({"dotprod"}, DotProduct("NEON dot products", "llvm.aarch64.neon.sdot.v4i32.v16i8", 4, 4, signed=True)),
-    (set[str](), DotProduct("NEON, products of 16 bits", "", 4, 1)),
+    (set[str](), DotProduct("NEON, products of 16 bits", "", 4, 1, quick=False)),
 )
 PLAIN = DotProduct("plain products", "", 4, 1, quick=False)
 
