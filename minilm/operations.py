@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from . import functional
 from .arrays import Array
-from .parameters import Params
 
 
 class Operations:
@@ -60,7 +61,7 @@ class Operations:
 
     # ---- compositions ------------------------------------------------------------------------------------------------
 
-    def linears(self, x: Array, *dense: Params) -> tuple[Array, ...]:
+    def linears(self, x: Array, *dense: Mapping[str, Array]) -> tuple[Array, ...]:
         """See `minilm.functional.linears`."""
         return tuple(self.linear(x, **params) for params in dense)
 

@@ -143,7 +143,11 @@ def _openvino(setting: Setting) -> Encode:
     import openvino
 
     core = openvino.Core()
-    config = {"INFERENCE_NUM_THREADS": setting.threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    config = {
+        "INFERENCE_NUM_THREADS": setting.threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
     request = core.compile_model(str(setting.folder / "openvino" / "bert.xml"), "CPU", config).create_infer_request()
 
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:

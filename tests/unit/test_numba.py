@@ -238,7 +238,8 @@ import numpy as np
 from minilm.backends.numba import jit, kernels
 
 of_folder = jit._sources
-jit._sources = lambda folder: of_folder(folder) + sys.argv[1].encode()  # as if a file had changed, one that the kernel's own may only call
+# As if a file had changed, one that the kernel's own may only call:
+jit._sources = lambda folder: of_folder(folder) + sys.argv[1].encode()
 kernels.gelu(np.ones(3, np.float32))
 print(len(kernels.gelu.stats.cache_hits))
 """

@@ -164,7 +164,7 @@ def test_the_protocol_as_plain_python() -> None:
     )
     board = np.zeros(workers.PLACES, np.int64)
     flat = [a.reshape(-1) for a in (y, x, panels, bias)]
-    workers.work.py_func(board, 1, 2, workers.PRODUCT, 2, *flat, rows, depth, columns)
+    workers.work.py_func(board, 1, 2, workers.PRODUCT, 2, *flat, workers.NOTHING, rows, depth, columns)
     weight = panels.transpose(0, 2, 1).reshape(columns, depth)
     np.testing.assert_allclose(y, x @ weight.T + bias, rtol=1e-5, atol=1e-5)
     assert (board[workers.LEFT], board[workers.DONE]) == (0, 2)

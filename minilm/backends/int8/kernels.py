@@ -6,9 +6,11 @@ check bounds.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from ..numba.jit import inlined, kernel, part
+from ..numba.jit import inlined, part
 from ..numba.kernels import f32, gelu, i32
 from ..numba.target import FEW_ROWS
 from .reference import LEVELS, SMALLEST_SPAN
@@ -64,7 +66,7 @@ def quantize(quantized: np.ndarray, x: np.ndarray, inverse_factors: np.ndarray, 
         quantized[rows * (groups + 1) + r] = step
 
 
-def _tile_of_product(height: int):
+def _tile_of_product(height: int) -> Any:
     """Make the micro-kernel of `product`: it computes a tile of ``height`` rows."""
 
     @inlined

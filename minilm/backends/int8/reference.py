@@ -11,8 +11,8 @@ A matrix product ``y = x Wᵀ + b`` is computed in 8-bit integers:
 
 Every token has its own step, so its result depends on no other token: a text has the same bits alone and in any batch.
 
-The step of a row must reach its largest number. If one channel of x is always large, all others share few integers. Such
-a channel can be divided by a *factor*, and its column of W multiplied by it: the product stays the same, and the
+The step of a row must reach its largest number. If one channel of x is always large, all others share few integers. A
+channel can be divided by a *factor*, and its column of W multiplied by it: the product stays the same, and the
 channel becomes easier to quantize in x, and harder in W. SmoothQuant (Xiao et al. 2022, eq. 4) takes the square root of
 the ratio of both sizes. It measures the size of a channel on texts. But where x comes from a LayerNorm, the size of a
 channel is the LayerNorm's gain, and no texts are needed.

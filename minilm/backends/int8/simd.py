@@ -176,9 +176,7 @@ def _store_dequantized(typing, y, start, stride, tile, zeros, row_steps, row, su
             zero = _everywhere(builder, builder.load(_address(context, builder, zeros, zeros_array, row)))
             step = _everywhere(builder, builder.load(_address(context, builder, row_steps, row_steps_array, row)))
             for half in (0, 1):
-                exact = builder.sub(
-                    builder.extract_value(numbers, 2 * r + half), builder.mul(zero, column_sums[half])
-                )
+                exact = builder.sub(builder.extract_value(numbers, 2 * r + half), builder.mul(zero, column_sums[half]))
                 result = builder.fmul(builder.sitofp(exact, _FLOATS), builder.fmul(step, column_steps[half]))
                 address = builder.gep(_address(context, builder, y, y_array, start), [_I64(half * LANES)])
                 pointer = builder.bitcast(address, _FLOATS.as_pointer())
@@ -187,9 +185,7 @@ def _store_dequantized(typing, y, start, stride, tile, zeros, row_steps, row, su
         return context.get_dummy_value()
 
     return (
-        types.void(
-            y, types.intp, types.intp, tile, zeros, row_steps, types.intp, sums, steps, bias, types.intp
-        ),
+        types.void(y, types.intp, types.intp, tile, zeros, row_steps, types.intp, sums, steps, bias, types.intp),
         lower,
     )
 

@@ -44,7 +44,7 @@ class QuantizedMatrix(np.ndarray):
         Where in there this block begins.
     """
 
-    block: np.ndarray | None
+    block: Any  # an array or None
     memory: np.ndarray
     at: int
 
@@ -119,8 +119,8 @@ def _fill(weight: QuantizedMatrix, block: np.ndarray, gain: np.ndarray | None) -
         sums[start : start + FEW_COLUMNS] = w.sum(axis=1, dtype=np.int32)
         filled = np.zeros((_filled_up(len(w), WIDTH), columns), np.int8)
         filled[: len(w), :depth] = w
-        filled = filled.reshape(-1, WIDTH, columns // GROUP, GROUP)
-        panels[start // WIDTH :][: len(filled)] = filled.transpose(0, 2, 1, 3)
+        of_panels = filled.reshape(-1, WIDTH, columns // GROUP, GROUP).transpose(0, 2, 1, 3)
+        panels[start // WIDTH :][: len(of_panels)] = of_panels
     block[size + 8 * rows :].view(np.float32)[:depth] = np.float32(1) / factors
     weight.flags.writeable = False  # an edit would not reach the block
 
@@ -134,7 +134,7 @@ def _product(
     norm: Sequence[Array] = (),
     residual: Array = NOTHING,
 ) -> Array:
-    """Return ``x Wᵀ + b``, or what the task makes of it, [weights, ..., out], for weights whose blocks follow each other.
+    """Return ``x Wᵀ + b``, or what the task makes of it, [weights, ..., out]. The weights' blocks follow each other.
 
     ``norm`` has the weight, bias and eps of a LayerNorm, each as an array.
     """

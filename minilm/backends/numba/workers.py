@@ -231,7 +231,7 @@ class Pool:
         self.work(board, spins, 0, 0, 0, *[NOTHING] * 5, 0, 0, 0)
 
     def _patience(self) -> int:
-        """Return how many spins take PATIENCE seconds. It depends on how long the processor's pause instruction takes."""
+        """Return how many spins take PATIENCE seconds. That depends on the time of the processor's pause instruction."""
         board, shortest = np.zeros(PLACES, np.int64), float("inf")
         for _ in range(3):
             start = time.perf_counter()
