@@ -130,7 +130,7 @@ def _product(
     task: int,
     x: Array,
     weights: Sequence[QuantizedMatrix],
-    biases: Sequence[Array | None],
+    biases: Sequence[Any],
     norm: Sequence[Array] = (),
     residual: Array = NOTHING,
 ) -> Array:

@@ -20,7 +20,7 @@ from .target import GROUP, ROWS as TILE_ROWS, WIDTH
 
 # Further tasks: a product; its GELU; LayerNorm of its sum with a residual.
 INTEGERS, INTEGERS_GELU, INTEGERS_NORM = range(ATTENTION + 1, ATTENTION + 4)
-# Further places on the board: how many weights there are, how far apart their blocks lie, how many parts rows are cut in.
+# Further places on the board: how many weights there are, how far apart their blocks lie, how many parts rows have.
 WEIGHTS, STRIDE, ROW_PARTS = range(PLACES - 3, PLACES)
 
 BLOCK = 16 * TILE_ROWS  # rows that are quantized and multiplied before the next rows are: they stay in the cache

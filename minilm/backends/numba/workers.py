@@ -231,7 +231,7 @@ class Pool:
         self.work(board, spins, 0, 0, 0, *[NOTHING] * 5, 0, 0, 0)
 
     def _patience(self) -> int:
-        """Return how many spins take PATIENCE seconds. That depends on the time of the processor's pause instruction."""
+        """Return how many spins take PATIENCE seconds. The pause instruction takes different times on processors."""
         board, shortest = np.zeros(PLACES, np.int64), float("inf")
         for _ in range(3):
             start = time.perf_counter()
