@@ -148,10 +148,12 @@ def _openvino(setting: Setting) -> Encode:
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
     }
-    request = core.compile_model(str(setting.folder / "openvino" / "bert.xml"), "CPU", config).create_infer_request()
+    request = core.compile_model(str(setting.folder / "bert.onnx"), "CPU", config).create_infer_request()
 
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        hidden: np.ndarray = request.infer([ids, mask, np.zeros_like(ids)])[0]
+        hidden: np.ndarray = request.infer(
+            {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        )[0]
         return hidden
 
     return _in_batches(setting, run)
@@ -209,7 +211,6 @@ class Peer:
 
 _ORT = {"onnxruntime": "onnxruntime", "onnx": "onnx"}
 _CT2 = {"ctranslate2": "ctranslate2", "transformers": "transformers", "torch": "torch"}
-_OPENVINO = {"openvino": "openvino", "transformers": "transformers", "torch": "torch"}
 PEERS = {
     "minilm": Peer("minilm (numba)", {"numba": "numba"}, _minilm("numba")),
     "minilm-int8": Peer("minilm (int8)", {"numba": "numba"}, _minilm("int8"), quantized=True),
@@ -223,7 +224,7 @@ PEERS = {
     "onnxruntime-int8": Peer(
         "ONNX Runtime (fused, int8)", _ORT, _onnxruntime("bert-int8.onnx"), stage.write_int8_onnx, quantized=True
     ),
-    "openvino": Peer("OpenVINO (fp32)", _OPENVINO, _openvino, stage.write_openvino),
+    "openvino": Peer("OpenVINO (fp32)", {"openvino": "openvino", "onnx": "onnx"}, _openvino, stage.write_onnx),
     "ctranslate2": Peer("CTranslate2 (fp32)", _CT2, _ctranslate2("float32"), stage.write_ctranslate2),
     "ctranslate2-int8": Peer(
         "CTranslate2 (int8)", _CT2, _ctranslate2("int8"), stage.write_int8_ctranslate2, quantized=True

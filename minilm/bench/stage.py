@@ -49,6 +49,8 @@ def write_onnx(files: ModelFiles, folder: Path) -> None:
     from ..models.bert import BertModel
     from .onnx_graph import fused_bert
 
+    if (folder / "bert.onnx").exists():  # another peer reads it as well
+        return
     config = read_config(files)
     model = BertModel.from_files(files, "numpy")
     onnx.save(fused_bert(model.params, config), str(folder / "bert.onnx"))
@@ -63,8 +65,7 @@ def write_int8_onnx(files: ModelFiles, folder: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    if not (folder / "bert.onnx").exists():
-        write_onnx(files, folder)
+    write_onnx(files, folder)
     quantize_dynamic(
         folder / "bert.onnx",
         folder / "bert-int8.onnx",
@@ -86,19 +87,6 @@ def write_ctranslate2(files: ModelFiles, folder: Path, compute_type: str = "floa
 def write_int8_ctranslate2(files: ModelFiles, folder: Path) -> None:
     """Convert and quantize the checkpoint for CTranslate2: ``folder/ctranslate2-int8``."""
     write_ctranslate2(files, folder, "int8")
-
-
-def write_openvino(files: ModelFiles, folder: Path) -> None:
-    """Convert the checkpoint for OpenVINO: ``folder/openvino/bert.xml``."""
-    import openvino
-    import torch
-    from transformers import BertModel
-
-    model = BertModel.from_pretrained(str(folder / "files"), add_pooling_layer=False, attn_implementation="sdpa").eval()
-    example = {name: torch.ones(2, 8, dtype=torch.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
-    with torch.no_grad():
-        converted = openvino.convert_model(model, example_input=example)
-    openvino.save_model(converted, str(folder / "openvino" / "bert.xml"), compress_to_fp16=False)
 
 
 def tokenizer(files: ModelFiles) -> Any:
