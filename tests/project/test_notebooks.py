@@ -124,8 +124,8 @@ def test_it_opens_with_a_question_and_closes_with_three_exercises(path):
     assert source(cells[-1]).count("<details>") == source(cells[-1]).count("</details>") == 3
 
 
-def test_there_are_ten_in_a_row():
-    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(1, 11))
+def test_there_are_eleven_in_a_row():
+    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(1, 12))
 
 
 @each_notebook
