@@ -377,6 +377,13 @@ def test_combinations_that_make_no_sense() -> None:
     assert get_backend("int8", dtype="float32", device="cpu").dtype == "float32"
 
 
+def test_gradients_need_float32(model) -> None:
+    from minilm.training.tables import TrainingTables
+
+    with pytest.raises(ValueError, match=r"gradients need float32: load the model with backend='numba'"):
+        TrainingTables.of(model.backend)
+
+
 def test_without_compiled_kernels_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing, "_why_not_numba", lambda: "NUMBA_DISABLE_JIT is set")
     with pytest.raises(
