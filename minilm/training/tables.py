@@ -33,8 +33,8 @@ class TrainingTables:
         """
         if backend.name == "int8":
             raise ValueError(
-                "backend 'int8' has weights of 8 bits, and gradients need float32: load the model with backend='numba', "
-                "and what comes of it with backend='int8'"
+                "backend 'int8' has weights of 8 bits, and gradients need float32: load the model with "
+                "backend='numba', and what comes of it with backend='int8'"
             )
         if backend.name != "numba":
             return cls(backend.operations)

@@ -44,6 +44,9 @@ def check_integers(rows: int, depth: int) -> None:
     x, inverse_factors = normal(rows, depth), np.abs(normal(depth)) + np.float32(0.1)
     x[0] = 0
     x[rows // 2] = -np.abs(x[rows // 2])  # all on one side of 0
+    if depth > 1:  # from -1 to 1, both ends are rounded away from 0: the largest number would become 256
+        x[1], inverse_factors[:2] = 0, 1
+        x[1, :2] = 1, -1
     groups = -(-depth // GROUP)
     quantized = np.empty(rows * (groups + 2), np.float32)
     kernels.quantize(quantized, x.reshape(-1), inverse_factors, rows, groups)
