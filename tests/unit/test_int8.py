@@ -206,7 +206,7 @@ def test_the_task_as_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
         board, y = np.zeros(workers.PLACES, np.int64), np.empty(rows * 2 * WIDTH, np.float32)
         constants = np.concatenate([bias, *norm, np.array([1e-12], np.float32)])
         arguments = (y, x.reshape(-1), matrix.block, constants, residual[:rows].reshape(-1), rows, 12, 2 * WIDTH)
-        int8_workers.work.py_func(board, 1, 4, int8_workers.INTEGERS_NORM, 1, *arguments)
+        int8_workers.work.py_func(board, 1, 4, int8_workers.INTEGERS_NORM, 2, *arguments)
         assert board[workers.PIECES] == 2
         np.testing.assert_allclose(y.reshape(rows, -1), expected, rtol=2e-6, atol=2e-6)
 
@@ -261,12 +261,12 @@ def test_rows_of_zeros_and_of_the_smallest_numbers() -> None:
 @pytest.mark.parametrize("rows", [1, 5, 12, 25, 47, 300])
 def test_the_same_bits_with_any_number_of_threads(threads: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     matrix, bias, x, residual = (
-        encoder_weight(normal(3 * WIDTH, 40)),
-        normal(3 * WIDTH),
+        encoder_weight(normal(5 * WIDTH, 40)),
+        normal(5 * WIDTH),
         normal(300, 40),
-        normal(300, 3 * WIDTH),
+        normal(300, 5 * WIDTH),
     )
-    norm = normal(3 * WIDTH), normal(3 * WIDTH), 1e-12
+    norm = normal(5 * WIDTH), normal(5 * WIDTH), 1e-12
     monkeypatch.setattr(Int8Operations, "pool", workers.Pool(int8_workers.work))
     operations = Int8Operations()
     monkeypatch.setattr(workers, "product_threads", lambda: 1)
@@ -277,6 +277,8 @@ def test_the_same_bits_with_any_number_of_threads(threads: int, rows: int, monke
         np.testing.assert_array_equal(operations.linear(x[:rows], matrix, bias), linear)
         got = operations.linear_add_layer_norm(x[:rows], residual[:rows], matrix, bias, *norm)
         np.testing.assert_array_equal(got, normed)
+    assert operations.pool.workers == threads - 1  # all of them took part, or could
+    assert operations.pool.board[int8_workers.WEIGHTS] == (threads > 1)
 
 
 def test_what_no_kernel_takes_is_computed_in_float() -> None:

@@ -150,7 +150,7 @@ def _product(
     constants = flat(biases[0]) if count == 1 and not norm else np.concatenate([*biases, *norm])
     blocks = first.memory[first.at : first.at + count * first.block.size]
     y = np.empty(count * rows * columns, np.float32)
-    pool.run(task, count, y, x_flat, blocks, constants, rows, depth, columns, flat(residual))
+    pool.run(task, count * (columns // WIDTH), y, x_flat, blocks, constants, rows, depth, columns, flat(residual))
     if kept < rows or columns > out:
         y = y.reshape(count, rows, columns)[:, :kept, :out]
     return y.reshape(count, *x.shape[:-1], out)

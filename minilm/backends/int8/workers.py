@@ -113,7 +113,7 @@ def work(
     size_in: int,
     size_out: int,
 ) -> None:
-    """`take_part` in products of integers, ``units`` being the weights, and in what `numba.workers.work` does.
+    """`take_part` in products of integers, ``units`` being the panels of all weights, and in attention.
 
     The thread that posts the task cuts it: rows where there are enough, else panels, so that each thread reads its own
     part of the weight. ``pieces`` is twice the number of threads, or one.
@@ -122,11 +122,12 @@ def work(
     if pieces > 0 and is_product:
         threads = (pieces + 1) // 2
         parts = min(pieces, max(rows // FEWEST_ROWS, 1))
-        panel_parts = min(max(threads // parts, 1), size_out // WIDTH)
+        panels = size_out // WIDTH
+        panel_parts, weights = min(max(threads // parts, 1), panels), units // panels
         if parts > threads:
             parts = parts // threads * threads
         pieces = parts * panel_parts
-        board[WEIGHTS], board[STRIDE], board[ROW_PARTS] = units, 4 * b.shape[0] // units, parts
+        board[WEIGHTS], board[STRIDE], board[ROW_PARTS] = weights, 4 * b.shape[0] // weights, parts
     take_part(_do_piece, board, spins, pieces, task, units, y, a, b, c, d, rows, size_in, size_out)
     if task == INTEGERS_NORM and pieces > parts:  # no thread had whole rows
         _normalize(board, 0, rows)
