@@ -56,7 +56,7 @@ X86 = (
     ({"avxvnni", "avx2"}, _YMM),
     ({"avx512vnni", "avx512vl"}, _YMM),
     ({"avx512bw"}, DotProduct("AVX-512, products of 16 bits", "llvm.x86.avx512.pmaddw.d.512", 16, 2)),
-    ({"avx2"}, DotProduct("AVX2, products of 16 bits", "llvm.x86.avx2.pmadd.wd", 8, 2, rows=4)),
+    ({"avx2"}, DotProduct("AVX2, products of 16 bits", "llvm.x86.avx2.pmadd.wd", 8, 2)),
     ({"sse2"}, DotProduct("SSE2, products of 16 bits", "llvm.x86.sse2.pmadd.wd", 4, 2, rows=4, quick=False)),
 )
 ARM = (
