@@ -83,9 +83,7 @@ def self_attention(
     params: Params, hidden_states: Array, attention: Attention, ops: Operations
 ) -> tuple[Array, Array | None]:
     """``encoder.layer.N.attention.self``: each token gathers what it needs from the others, in every head."""
-    query = ops.linear(hidden_states, **params["query"])
-    key = ops.linear(hidden_states, **params["key"])
-    value = ops.linear(hidden_states, **params["value"])
+    query, key, value = ops.linears(hidden_states, params["query"], params["key"], params["value"])
     return attention(query, key, value)
 
 

@@ -11,7 +11,7 @@ these formulas. The *compositions* at its end say in one line what the network d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from .arrays import Array, DType, array_namespace
 
@@ -257,6 +257,11 @@ def normalize(x: Array) -> Array:
 
 
 # ---- compositions ----------------------------------------------------------------------------------------------------
+
+
+def linears(x: Array, *dense: Mapping[str, Array]) -> tuple[Array, ...]:
+    """``linear`` of one x with several weights and biases: the query, key and value of an attention."""
+    return tuple(linear(x, **params) for params in dense)
 
 
 def linear_activation(x: Array, weight: Array, bias: Array, activation: str) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from . import functional
 from .arrays import Array
 
@@ -58,6 +60,10 @@ class Operations:
         return functional.normalize(x)
 
     # ---- compositions ------------------------------------------------------------------------------------------------
+
+    def linears(self, x: Array, *dense: Mapping[str, Array]) -> tuple[Array, ...]:
+        """See `minilm.functional.linears`."""
+        return tuple(self.linear(x, **params) for params in dense)
 
     def linear_activation(self, x: Array, weight: Array, bias: Array, activation: str) -> Array:
         """See `minilm.functional.linear_activation`."""

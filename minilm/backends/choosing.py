@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import warnings
 from collections.abc import Callable
 
@@ -11,6 +12,8 @@ import numpy as np
 from ..operations import REFERENCE
 from ..parameters import is_lookup_table, map_arrays
 from .backend import Backend
+
+logger: logging.Logger = logging.getLogger("minilm")
 
 
 def _numpy(device: str | None, dtype: str) -> Backend:
@@ -50,6 +53,32 @@ def _why_not_numba() -> str | None:
     return reason
 
 
+def _int8(device: str | None, dtype: str) -> Backend:
+    _require_cpu("int8", device)
+    if dtype != "float32":
+        raise ValueError(
+            f"backend 'int8' quantizes float32 parameters and returns float32, but dtype is {dtype!r}: "
+            "leave dtype out, or choose backend='numpy'"
+        )
+    reason = _why_not_numba()
+    if reason:
+        raise RuntimeError(f"backend 'int8' needs compiled kernels, but {reason}: choose backend='numpy'")
+    from .int8.target import DOT
+    from .int8.twins import Int8Operations, place
+
+    if not DOT.quick:
+        _say_once(
+            f"backend 'int8' computes with {DOT.name} here, which are not expected to be faster than float32: "
+            "backend 'numba' is more exact"
+        )
+    return Backend("int8", Int8Operations(), place, np.asarray, np.asarray)
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    logger.info("%s", message)
+
+
 def _cupy(device: str | None, dtype: str) -> Backend:
     from .cupy.twins import make_backend
 
@@ -72,6 +101,7 @@ def _require_cpu(name: str, device: str | None) -> None:
 BACKENDS: dict[str, Callable[[str | None, str], Backend]] = {
     "numpy": _numpy,
     "numba": _numba,
+    "int8": _int8,
     "cupy": _cupy,
     "cupy-tf32": _cupy_tf32,
 }

@@ -26,6 +26,8 @@ from .worker import PeerError, Worker
 SECTIONS = ("start", "throughput", "latency", "threads", "growth")
 LONG_SECTIONS = {"growth"}  # run only when asked for by name
 DIFFERENT = 1e-4  # vectors further apart than this are of another model, and not worth a comparison
+UNLIKE = 0.1  # the same, for a peer that quantizes: of the vectors' mean cosine, what is missing to 1
+COMPARED = {"short": 160, "paragraphs": 96, "long": 16}  # texts whose vectors are compared
 LATENCY_TOKENS = 24
 
 Results = dict[str, Any]
@@ -98,8 +100,8 @@ def benchmark(plan: Plan, say: Say = lambda message: None) -> Results:
     dict
         ``machine``, ``model``, ``threads``, ``rounds``; ``workloads`` (texts, tokens, FLOPs of each); ``sgemm`` (in
         FLOP/s); ``left_out`` (peer → why); ``peers`` (peer → ``label``, ``version``, ``throughput`` by workload,
-        ``latency``, ``start``, ``memory`` in bytes, ``max_difference``); ``thread_scaling`` and ``growth``, where those
-        sections ran. Times are in seconds.
+        ``latency``, ``start``, ``memory`` in bytes, ``max_difference``, and of one that quantizes ``errors``);
+        ``thread_scaling`` and ``growth``, where those sections ran. Times are in seconds.
     """
     with tempfile.TemporaryDirectory(prefix="minilm-bench-") as folder, ExitStack() as stack:
         bench = _Bench(plan, Path(folder), stack, say)
@@ -138,6 +140,29 @@ def throughput(workload: Results, seconds: list[float], first: list[float], sgem
     }
 
 
+def errors(exact: np.ndarray, vectors: np.ndarray) -> Results:
+    """Return how far vectors [texts, hidden] are from the exact ones, all of length 1.
+
+    Returns
+    -------
+    dict
+        ``mean_cosine`` and ``worst_cosine`` of each vector with the exact one; ``similarity_rms`` and
+        ``similarity_max``, the error of the similarities of all pairs of texts; ``spearman``, the rank correlation of
+        these similarities with the exact ones.
+    """
+    cosines = np.sum(exact * vectors, axis=1)
+    pairs = np.triu_indices(len(exact), 1)
+    true, found = (exact @ exact.T)[pairs], (vectors @ vectors.T)[pairs]
+    true_ranks, ranks = (np.argsort(np.argsort(values)) for values in (true, found))
+    return {
+        "mean_cosine": float(cosines.mean()),
+        "worst_cosine": float(cosines.min()),
+        "similarity_rms": float(np.sqrt(np.mean((found - true) ** 2))),
+        "similarity_max": float(np.abs(found - true).max()),
+        "spearman": float(np.corrcoef(true_ranks, ranks)[0, 1]),
+    }
+
+
 class _Bench:
     """One run of the benchmark: the texts, the processes that are up, and the results so far."""
 
@@ -162,10 +187,12 @@ class _Bench:
             "peers": {},
             "left_out": {},
         }
-        if "onnxruntime" in plan.peers and not PEERS["onnxruntime"].missing():
-            say("writing the fused ONNX graph")
-            with self.leaving_out("onnxruntime"):
-                stage.write_onnx(files, folder)
+        for peer in plan.peers:
+            prepare = PEERS[peer].prepare
+            if prepare is not None and not PEERS[peer].missing():
+                say(f"converting the checkpoint for {PEERS[peer].label}")
+                with self.leaving_out(peer):
+                    prepare(files, folder)
 
     def _describe(self, workload: Workload) -> Results:
         flops = machine.flops(self.config, workload.token_counts)
@@ -250,15 +277,26 @@ class _Bench:
             self.results["peers"]["minilm"]["start"]["uncached"] = worker.first_vector_seconds
 
     def compare_vectors(self) -> None:
-        """Compare the vectors of all peers with those of the first; leave out a peer that computes another model."""
+        """Compare the vectors of all peers with those of the first that does not quantize.
+
+        A peer that computes another model is left out.
+        """
         self.say("comparing vectors")
-        texts = [text for workload in self.workloads.values() for text in workload.texts[:32]]
+        texts = [text for name, workload in self.workloads.items() for text in workload.texts[: COMPARED.get(name, 32)]]
         vectors = self.ask_all("vectors", texts)
+        exact = next((theirs for peer, theirs in vectors.items() if not PEERS[peer].quantized), None)
+        if exact is None:  # nobody to compare with
+            return
         for peer, theirs in vectors.items():
-            difference = float(np.abs(theirs - vectors[self.first]).max())
-            self.results["peers"][peer]["max_difference"] = difference
-            if not difference <= DIFFERENT:
-                self.leave_out(peer, f"its vectors differ by {difference:.2g}: it computes another model")
+            found = self.results["peers"][peer]
+            found["max_difference"] = float(np.abs(theirs - exact).max())
+            if PEERS[peer].quantized:
+                found["errors"] = errors(exact, theirs)
+                same = 1 - found["errors"]["mean_cosine"] <= UNLIKE
+            else:
+                same = found["max_difference"] <= DIFFERENT
+            if not same:
+                self.leave_out(peer, f"its vectors differ by {found['max_difference']:.2g}: it computes another model")
 
     def throughput(self) -> None:
         """Measure texts in bulk, and in the same rounds the machine's own rate in matrix products."""

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..loading.hub import ModelFiles
+from . import stage
+
 Encode = Callable[[list[str]], np.ndarray]
 
 BATCH_SIZE = 32
@@ -66,14 +69,13 @@ def _sentence_transformers(setting: Setting) -> Encode:
     return lambda texts: model.encode(texts, batch_size=BATCH_SIZE, show_progress_bar=False)
 
 
-def _onnxruntime(setting: Setting) -> Encode:
-    import onnxruntime
+def _in_batches(setting: Setting, run: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Encode:
+    """Make an encoder of texts for a library that runs the network alone.
+
+    ``run`` takes ids and mask, int64 [batch, tokens], and returns the last hidden states [batch, tokens, hidden].
+    """
     from tokenizers import Tokenizer
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = setting.threads
-    path = str(setting.folder / "bert.onnx")
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     tokenizer = Tokenizer.from_file(str(setting.folder / "files" / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(setting.max_tokens)
@@ -83,8 +85,7 @@ def _onnxruntime(setting: Setting) -> Encode:
         mask = np.arange(lengths.max()) < lengths[:, None]  # [batch, tokens]
         padded = np.zeros(mask.shape, np.int64)
         padded[mask] = np.concatenate(ids)
-        feed = {"input_ids": padded, "attention_mask": mask.astype(np.int64), "token_type_ids": np.zeros_like(padded)}
-        hidden = session.run(None, feed)[0]  # [batch, tokens, hidden]
+        hidden = run(padded, mask.astype(np.int64))
         mean = (mask[:, None, :].astype(np.float32) @ hidden)[:, 0, :] / lengths[:, None].astype(np.float32)
         vectors: np.ndarray = mean / np.linalg.norm(mean, axis=1, keepdims=True)
         return vectors
@@ -99,6 +100,63 @@ def _onnxruntime(setting: Setting) -> Encode:
         return vectors
 
     return encode
+
+
+def _onnxruntime(graph: str) -> Callable[[Setting], Encode]:
+    def load(setting: Setting) -> Encode:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = setting.threads
+        path = str(setting.folder / graph)
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+        def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+            hidden: np.ndarray = session.run(None, feed)[0]
+            return hidden
+
+        return _in_batches(setting, run)
+
+    return load
+
+
+def _ctranslate2(compute_type: str) -> Callable[[Setting], Encode]:
+    def load(setting: Setting) -> Encode:
+        import ctranslate2
+
+        folder = str(setting.folder / f"ctranslate2-{compute_type}")
+        encoder = ctranslate2.Encoder(folder, compute_type=compute_type, intra_threads=setting.threads)
+
+        def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            lengths = mask.sum(axis=1)
+            rows = [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
+            hidden = np.array(encoder.forward_batch(rows).last_hidden_state)
+            return hidden
+
+        return _in_batches(setting, run)
+
+    return load
+
+
+def _openvino(setting: Setting) -> Encode:
+    import openvino
+
+    core = openvino.Core()
+    config = {
+        "INFERENCE_NUM_THREADS": setting.threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    request = core.compile_model(str(setting.folder / "bert.onnx"), "CPU", config).create_infer_request()
+
+    def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        hidden: np.ndarray = request.infer(
+            {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        )[0]
+        return hidden
+
+    return _in_batches(setting, run)
 
 
 def _candle(setting: Setting) -> Encode:
@@ -120,11 +178,27 @@ def _candle(setting: Setting) -> Encode:
 
 @dataclass(frozen=True)
 class Peer:
-    """A library to measure: its label, what must be installed for it (import names → distributions), how it loads."""
+    """A library to measure.
+
+    Attributes
+    ----------
+    label
+        Its name in tables.
+    needs
+        What must be installed for it: import names → distributions.
+    load
+        Loads it in its own process.
+    prepare
+        Writes what it loads, from the checkpoint's files into the folder that `minilm.bench.stage.lay_out` filled.
+    quantized
+        Whether its numbers are rounded to 8 bits, so that its vectors differ from those of the others.
+    """
 
     label: str
     needs: dict[str, str]
     load: Callable[[Setting], Encode]
+    prepare: Callable[[ModelFiles, Path], None] | None = None
+    quantized: bool = False
 
     def missing(self) -> list[str]:
         """Return the distributions that are not installed."""
@@ -135,14 +209,25 @@ class Peer:
         return ", ".join(f"{name} {metadata.version(name)}" for name in self.needs.values())
 
 
+_ORT = {"onnxruntime": "onnxruntime", "onnx": "onnx"}
+_CT2 = {"ctranslate2": "ctranslate2", "transformers": "transformers", "torch": "torch"}
 PEERS = {
     "minilm": Peer("minilm (numba)", {"numba": "numba"}, _minilm("numba")),
+    "minilm-int8": Peer("minilm (int8)", {"numba": "numba"}, _minilm("int8"), quantized=True),
     "minilm-numpy": Peer("minilm (numpy)", {"numpy": "numpy"}, _minilm("numpy")),
     "sentence-transformers": Peer(
         "sentence-transformers (torch)",
         {"sentence_transformers": "sentence-transformers", "torch": "torch"},
         _sentence_transformers,
     ),
-    "onnxruntime": Peer("ONNX Runtime (fused, fp32)", {"onnxruntime": "onnxruntime", "onnx": "onnx"}, _onnxruntime),
+    "onnxruntime": Peer("ONNX Runtime (fused, fp32)", _ORT, _onnxruntime("bert.onnx"), stage.write_onnx),
+    "onnxruntime-int8": Peer(
+        "ONNX Runtime (fused, int8)", _ORT, _onnxruntime("bert-int8.onnx"), stage.write_int8_onnx, quantized=True
+    ),
+    "openvino": Peer("OpenVINO (fp32)", {"openvino": "openvino", "onnx": "onnx"}, _openvino, stage.write_onnx),
+    "ctranslate2": Peer("CTranslate2 (fp32)", _CT2, _ctranslate2("float32"), stage.write_ctranslate2),
+    "ctranslate2-int8": Peer(
+        "CTranslate2 (int8)", _CT2, _ctranslate2("int8"), stage.write_int8_ctranslate2, quantized=True
+    ),
     "candle": Peer("candle (candding)", {"candding": "candding"}, _candle),
 }

@@ -18,6 +18,8 @@ def report(results: Results) -> str:
     if any("latency" in peer for peer in results["peers"].values()):
         parts.append(_latency(results))
     parts.append(_processes(results))
+    if any("errors" in peer for peer in results["peers"].values()):
+        parts.append(_errors(results))
     if results.get("thread_scaling"):
         parts.append(_threads(results))
     if "growth" in results:
@@ -85,12 +87,30 @@ def _processes(results: Results) -> str:
     def rows() -> Iterator[Sequence[str]]:
         for peer in results["peers"].values():
             memory = [_megabytes(peer["memory"][key]) for key in ("first_vector", "peak")]
-            yield peer["label"], f"{peer['start']['median']:.2f} s", *memory, f"{peer['max_difference']:.1e}"
+            yield (
+                peer["label"],
+                f"{peer['start']['median']:.2f} s",
+                *memory,
+                f"{peer['max_difference']:.1e}" if "max_difference" in peer else "",
+            )
             if "uncached" in peer["start"]:
                 yield "  when just installed", f"{peer['start']['uncached']:.2f} s", "", "", ""
 
     header = ["first vector after", "memory then", "at peak", "max |difference|"]
     return _table("A fresh process", header, rows())
+
+
+def _errors(results: Results) -> str:
+    def rows() -> Iterator[Sequence[str]]:
+        for peer in results["peers"].values():
+            if "errors" in peer:
+                found = peer["errors"]
+                cosines = [f"{found[key]:.4f}" for key in ("mean_cosine", "worst_cosine")]
+                similarities = [f"{found[key]:.4f}" for key in ("similarity_rms", "similarity_max")]
+                yield peer["label"], *cosines, *similarities, f"{found['spearman']:.5f}"
+
+    header = ["mean cosine", "worst", "similarity error, rms", "largest", "Spearman with float32"]
+    return _table("Quantized vectors against float32", header, rows())
 
 
 def _megabytes(count: int | None) -> str:

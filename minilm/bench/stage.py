@@ -49,9 +49,44 @@ def write_onnx(files: ModelFiles, folder: Path) -> None:
     from ..models.bert import BertModel
     from .onnx_graph import fused_bert
 
+    if (folder / "bert.onnx").exists():  # another peer reads it as well
+        return
     config = read_config(files)
     model = BertModel.from_files(files, "numpy")
     onnx.save(fused_bert(model.params, config), str(folder / "bert.onnx"))
+
+
+def write_int8_onnx(files: ModelFiles, folder: Path) -> None:
+    """Write the fused graph with integer products as ``folder/bert-int8.onnx``.
+
+    As ``optimum`` quantizes with ``AutoQuantizationConfig.avx512_vnni(is_static=False)``: weights int8 per channel,
+    activations uint8 per tensor, quantized as they come. Lookup tables and LayerNorm stay in float32.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    write_onnx(files, folder)
+    quantize_dynamic(
+        folder / "bert.onnx",
+        folder / "bert-int8.onnx",
+        op_types_to_quantize=["MatMul", "Attention"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+    )
+
+
+def write_ctranslate2(files: ModelFiles, folder: Path, compute_type: str = "float32") -> None:
+    """Convert the checkpoint for CTranslate2: ``folder/ctranslate2-float32``."""
+    from ctranslate2.converters import TransformersConverter
+
+    converter = TransformersConverter(str(folder / "files"))
+    converter.convert(str(folder / f"ctranslate2-{compute_type}"), quantization=compute_type)
+
+
+def write_int8_ctranslate2(files: ModelFiles, folder: Path) -> None:
+    """Convert and quantize the checkpoint for CTranslate2: ``folder/ctranslate2-int8``."""
+    write_ctranslate2(files, folder, "int8")
 
 
 def tokenizer(files: ModelFiles) -> Any:

@@ -23,8 +23,9 @@ from .results import chart, check_folder, replacing
     ],
 )
 @click.option("--peer", "peers", multiple=True, metavar="NAME",
-              help="Measure only these, and compare with the first: minilm, minilm-numpy, "
-              "sentence-transformers, onnxruntime, candle. Default: all that are installed.")  # fmt: skip
+              help="Measure only these, and compare with the first: minilm, minilm-int8, minilm-numpy, "
+              "sentence-transformers, onnxruntime, onnxruntime-int8, openvino, ctranslate2, ctranslate2-int8, candle. "
+              "Default: all that are installed.")  # fmt: skip
 @click.option("--only", "sections", multiple=True, metavar="SECTION",
               help="Measure only these: start, throughput, latency, threads, growth. Default: all but growth, "
               "which embeds up to 100,000 texts.")  # fmt: skip

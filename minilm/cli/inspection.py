@@ -131,7 +131,17 @@ def _software() -> dict[str, Any]:
         "installed in": str(Path(__file__).parents[1]),
         "packages": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names),
         "backends": ", ".join(available_backends()),
+        "int8 path": _int8_path(),
     }
+
+
+def _int8_path() -> str:
+    """How the backend "int8" multiplies on this processor."""
+    try:
+        from ..backends.int8.target import DOT
+    except ImportError as error:  # without compiled kernels there is no such backend
+        return f"none: {error}"
+    return DOT.name if DOT.quick else f"{DOT.name}, not expected to be faster than float32"
 
 
 def _machine() -> dict[str, Any]:

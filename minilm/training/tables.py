@@ -24,7 +24,18 @@ class TrainingTables:
 
     @classmethod
     def of(cls, backend: Backend) -> TrainingTables:
-        """Return the tables for a model's backend: Numba's twins where it computes with Numba's."""
+        """Return the tables for a model's backend: Numba's twins where it computes with Numba's.
+
+        Raises
+        ------
+        ValueError
+            For the backend "int8", whose weights have no gradients.
+        """
+        if backend.name == "int8":
+            raise ValueError(
+                "backend 'int8' has weights of 8 bits, and gradients need float32: load the model with "
+                "backend='numba', and what comes of it with backend='int8'"
+            )
         if backend.name != "numba":
             return cls(backend.operations)
         from .numba_twins import NumbaDropoutOperations, NumbaUpdates, NumbaVectorJacobianProducts

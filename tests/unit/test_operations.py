@@ -69,6 +69,6 @@ def test_formula_and_operation_have_one_signature(name: str) -> None:
 def test_the_table_lists_its_operations() -> None:
     assert OPERATIONS == (
         "linear", "add", "activation", "layer_norm", "embedding", "attention", "pooling", "normalize",
-        "linear_activation", "linear_add_layer_norm", "embeddings",
+        "linears", "linear_activation", "linear_add_layer_norm", "embeddings",
     )  # fmt: skip
     assert CountedLinear().overrides() == ("linear",)

@@ -331,6 +331,6 @@ def test_patience_is_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
         def spin(board: np.ndarray, spins: int, pause: float = pause, clock: list[float] = clock) -> None:
             clock[0] += spins * pause + (1.0 if clock[0] == 0 else 0.0)
 
-        monkeypatch.setattr(workers, "_spin", spin)
+        monkeypatch.setattr(workers.POOL, "_spin", spin)
         monkeypatch.setattr(workers.time, "perf_counter", lambda clock=clock: clock[0])
-        assert workers._patience() * pause == pytest.approx(workers.PATIENCE, rel=1e-3)
+        assert workers.POOL._patience() * pause == pytest.approx(workers.PATIENCE, rel=1e-3)

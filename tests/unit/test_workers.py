@@ -28,12 +28,13 @@ def normal(*shape: int) -> np.ndarray:
 
 
 @pytest.fixture(autouse=True)
-def new_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[workers._Pool]:
+def new_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[workers.Pool]:
     """A pool of its own for each test, with two workers on any machine."""
-    monkeypatch.setattr(workers, "_pool", workers._Pool())
+    pool = workers.Pool(workers.work)
+    monkeypatch.setattr(NumbaOperations, "pool", pool)
     monkeypatch.setattr(workers, "product_threads", lambda: 3)
-    yield workers._pool
-    wait_until(lambda: len(workers._pool.parked) == workers._pool.workers)
+    yield pool
+    wait_until(lambda: len(pool.parked) == pool.workers)
 
 
 def wait_until(condition) -> None:
@@ -53,7 +54,7 @@ def alone(function, *args):
         return function(*args)
 
 
-def test_a_pool_computes_the_same_bits(new_pool: workers._Pool) -> None:
+def test_a_pool_computes_the_same_bits(new_pool: workers.Pool) -> None:
     weight, bias = paneled(normal(PANELS * WIDTH, 40)), normal(PANELS * WIDTH)
     qkv = [normal(2, WIDTH + ROWS, 3 * WIDTH) for _ in range(3)]
     for rows in (1, 7, 50, 500):
@@ -69,7 +70,7 @@ def test_a_pool_computes_the_same_bits(new_pool: workers._Pool) -> None:
     assert new_pool.workers == 2
 
 
-def test_workers_park_when_nothing_is_posted_and_wake_again(new_pool: workers._Pool) -> None:
+def test_workers_park_when_nothing_is_posted_and_wake_again(new_pool: workers.Pool) -> None:
     x, weight = normal(9, 40), paneled(normal(PANELS * WIDTH, 40))
     expected = alone(OPERATIONS.linear, x, weight)
     for _ in range(5):
@@ -78,18 +79,18 @@ def test_workers_park_when_nothing_is_posted_and_wake_again(new_pool: workers._P
     assert new_pool.workers == 2  # the same two all the time
 
 
-def test_no_more_workers_than_allowed(new_pool: workers._Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_workers_than_allowed(new_pool: workers.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight = normal(9, 40), paneled(normal(WIDTH, 40))
     OPERATIONS.linear(x, weight)  # one panel: nobody to share it with
     assert new_pool.workers == 0
     monkeypatch.undo()
-    monkeypatch.setattr(workers, "_pool", new_pool)
+    monkeypatch.setattr(NumbaOperations, "pool", new_pool)
     with limit_threads(1):
         OPERATIONS.linear(x, paneled(normal(PANELS * WIDTH, 40)))
     assert new_pool.workers == 0
 
 
-def test_a_thread_that_does_not_get_the_pool_computes_alone(new_pool: workers._Pool) -> None:
+def test_a_thread_that_does_not_get_the_pool_computes_alone(new_pool: workers.Pool) -> None:
     x, weight = normal(9, 40), paneled(normal(PANELS * WIDTH, 40))
     expected = alone(OPERATIONS.linear, x, weight)
     with new_pool.posting:
@@ -97,7 +98,7 @@ def test_a_thread_that_does_not_get_the_pool_computes_alone(new_pool: workers._P
     assert new_pool.workers == 0
 
 
-def test_many_threads_post_at_once(new_pool: workers._Pool) -> None:
+def test_many_threads_post_at_once(new_pool: workers.Pool) -> None:
     weight = paneled(normal(PANELS * WIDTH, 40))
     inputs = [normal(rows, 40) for rows in (2, 9, 30, 100)]
     expected = [alone(OPERATIONS.linear, x, weight) for x in inputs]
@@ -117,13 +118,13 @@ def test_many_threads_post_at_once(new_pool: workers._Pool) -> None:
     assert not new_pool.posting.locked()
 
 
-def test_an_interrupt_leaves_the_board_free(new_pool: workers._Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_leaves_the_board_free(new_pool: workers.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(count: int) -> None:
         raise KeyboardInterrupt
 
     x, weight = normal(9, 40), paneled(normal(PANELS * WIDTH, 40))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(new_pool, "wake", interrupt)
+        patch.setattr(new_pool, "_wake", interrupt)
         OPERATIONS.linear(x, weight)
     assert not new_pool.posting.locked()
     np.testing.assert_array_equal(OPERATIONS.linear(x, weight), alone(OPERATIONS.linear, x, weight))
@@ -131,16 +132,16 @@ def test_an_interrupt_leaves_the_board_free(new_pool: workers._Pool, monkeypatch
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_has_a_pool_of_its_own(new_pool: workers._Pool) -> None:
+def test_a_forked_child_has_a_pool_of_its_own(new_pool: workers.Pool) -> None:
     x, weight = normal(9, 40), paneled(normal(PANELS * WIDTH, 40))
     expected = OPERATIONS.linear(x, weight)
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
 
     def child() -> None:
-        before = workers._pool.workers
+        before = new_pool.workers
         result = OPERATIONS.linear(x, weight)
-        answers.put((before, workers._pool.workers, result))
+        answers.put((before, new_pool.workers, result))
 
     with new_pool.posting:  # as if another thread of the parent were in the middle of it
         process = context.Process(target=child)
@@ -163,14 +164,14 @@ def test_the_protocol_as_plain_python() -> None:
     )
     board = np.zeros(workers.PLACES, np.int64)
     flat = [a.reshape(-1) for a in (y, x, panels, bias)]
-    workers.work.py_func(board, 1, 2, workers.PRODUCT, 2, *flat, rows, depth, columns)
+    workers.work.py_func(board, 1, 2, workers.PRODUCT, 2, *flat, workers.NOTHING, rows, depth, columns)
     weight = panels.transpose(0, 2, 1).reshape(columns, depth)
     np.testing.assert_allclose(y, x @ weight.T + bias, rtol=1e-5, atol=1e-5)
     assert (board[workers.LEFT], board[workers.DONE]) == (0, 2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_parked_worker_costs_no_processor_time(new_pool: workers._Pool) -> None:
+def test_a_parked_worker_costs_no_processor_time(new_pool: workers.Pool) -> None:
     OPERATIONS.linear(normal(9, 40), paneled(normal(PANELS * WIDTH, 40)))
     wait_until(lambda: len(new_pool.parked) == 2)
     start = time.process_time()

@@ -68,9 +68,13 @@ _BUILD = (
 
 
 @functools.cache
-def _sources() -> bytes:
-    """Return what all kernels are made of, as a digest; read when the first of them is looked for on disk."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).digest()
+def _sources(folder: Path) -> bytes:
+    """Return what the kernels of a folder are made of, as a digest; read when the first of them is looked for on disk.
+
+    Kernels of other backends call some of those that are here.
+    """
+    folders = sorted({folder, Path(__file__).parent})
+    return hashlib.sha256(b"".join(f.read_bytes() for each in folders for f in sorted(each.glob("*.py")))).digest()
 
 
 @functools.cache
@@ -81,12 +85,12 @@ def _say_once(message: str) -> None:
 class _Files:
     """A folder with a file for each compiled function: its SHA-256, then its bytes. What does not match is a miss."""
 
-    def __init__(self, folder: str, name: str) -> None:
-        self.folder, self.name = Path(folder), name
+    def __init__(self, folder: str, name: str, sources: Path) -> None:
+        self.folder, self.name, self.sources = Path(folder), name, sources
 
     def _path(self, key: tuple[Any, ...]) -> Path:
         key_digest = hashlib.sha256(repr(key).encode()).hexdigest()[:32]
-        return self.folder / f"{self.name}-{_sources().hex()[:16]}-{key_digest}.nbc"
+        return self.folder / f"{self.name}-{_sources(self.sources).hex()[:16]}-{key_digest}.nbc"
 
     def load(self, key: tuple[Any, ...]) -> Any:
         path = self._path(key)
@@ -130,10 +134,10 @@ class _Cache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        self._cache_file = _Files(self.cache_path, function.__name__)
+        self._cache_file = _Files(self.cache_path, function.__name__, Path(function.__code__.co_filename).parent)
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        return (*super()._index_key(sig, codegen), _sources(), *_BUILD)
+        return (*super()._index_key(sig, codegen), _sources(self._cache_file.sources), *_BUILD)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

@@ -40,7 +40,7 @@ def relax() -> None:
 
 def pointer(address: int) -> ctypes.c_void_p:
     """Return an address, given as a number, as the pointer that ``numba.carray`` takes."""
-    return ctypes.c_void_p(address)
+    return ctypes.c_void_p(int(address))
 
 
 # ---- the same, as LLVM instructions ----------------------------------------------------------------------------------

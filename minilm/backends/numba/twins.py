@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -66,12 +66,12 @@ def place(params: Params) -> Params:
         weight.panels = block[at : at + weight.size]
         panels = weight.panels.reshape(out // WIDTH, depth, WIDTH)
         panels[...] = np.asarray(weight).reshape(out // WIDTH, WIDTH, depth).transpose(0, 2, 1)
-        _release(weight)  # only the panels are read from now on
+        release(weight)  # only the panels are read from now on
         at += weight.size
     return placed
 
 
-def _release(array: np.ndarray) -> None:
+def release(array: np.ndarray) -> None:
     """Drop the pages of a mapped array from memory (MADV_DONTNEED). The next access reads them from the file again."""
     file = mapped_file(array)
     if file is None or not hasattr(mmap, "MADV_DONTNEED"):  # memory of its own or of others, or no Unix
@@ -91,24 +91,29 @@ def _rows(x: np.ndarray) -> np.ndarray:
 # let pass. The reference computes everything else, or raises.
 
 
-def _are_float32(*arrays: np.ndarray) -> bool:
+def are_float32(*arrays: np.ndarray) -> bool:
     """Whether all arrays are float32 in the machine's byte order."""
     return all(array.dtype == _FLOAT32 for array in arrays)
 
 
-def _are_rows(x: np.ndarray, *vectors: np.ndarray) -> bool:
+def are_rows(x: np.ndarray, *vectors: np.ndarray) -> bool:
     """Whether x is [..., n] and the vectors are [n], all float32."""
-    return x.ndim > 0 and all(vector.shape == x.shape[-1:] for vector in vectors) and _are_float32(x, *vectors)
+    return x.ndim > 0 and all(vector.shape == x.shape[-1:] for vector in vectors) and are_float32(x, *vectors)
 
 
 def _is_task(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool:
     """Whether the product can be a task for `workers`: the weight has panels, and x [..., in] and bias [out] fit."""
-    if getattr(weight, "panels", None) is None or x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+    return getattr(weight, "panels", None) is not None and are_factors(x, weight, bias)
+
+
+def are_factors(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool:
+    """Whether x is [..., in] and bias [out] or None, both float32, for a weight [out, in] of any dtype."""
+    if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         return False
-    return _are_float32(x) if bias is None else bias.shape == weight.shape[:1] and _are_float32(x, bias)
+    return are_float32(x) if bias is None else bias.shape == weight.shape[:1] and are_float32(x, bias)
 
 
-def _flat(x: np.ndarray) -> np.ndarray:
+def flat(x: np.ndarray) -> np.ndarray:
     """Return all numbers of x in order as [numbers], contiguous and aligned: a view if x is so already."""
     if not (x.flags.c_contiguous and x.flags.aligned):
         x = np.require(x, requirements=["C", "A"])
@@ -121,26 +126,28 @@ def _mask_shapes(query: np.ndarray, num_heads: int) -> tuple[tuple[int, ...], ..
     return (batch, 1, 1, tokens), (1, num_heads, tokens, tokens), (batch, num_heads, tokens, tokens)
 
 
-def _product(task: int, x: Array, weight: PaneledMatrix, bias: Array | None) -> Array:
+def _product(pool: workers.Pool, task: int, x: Array, weight: PaneledMatrix, bias: Array | None) -> Array:
     """``x Wᵀ + b``, or its GELU, for a weight with panels, CHUNK rows at a time."""
     out, depth = weight.shape
-    x_flat = _flat(x)
+    x_flat = flat(x)
     kept = x_flat.size // depth
     rows = max(kept, FEW_ROWS)  # the smallest tile: a single row is computed beside a row of zeros
     if kept < rows:
         x_flat = np.concatenate([x_flat, np.zeros((rows - kept) * depth, x.dtype)])
     y = np.empty(rows * out, x.dtype)
-    bias = np.zeros(out, x.dtype) if bias is None else _flat(bias)
+    bias = np.zeros(out, x.dtype) if bias is None else flat(bias)
     chunks = -(-rows // CHUNK)  # of nearly equal sizes
     for i in range(chunks):
         start, end = rows * i // chunks, rows * (i + 1) // chunks
         y_part, x_part = y[start * out : end * out], x_flat[start * depth : end * depth]
-        workers.run(task, out // WIDTH, y_part, x_part, weight.panels, bias, end - start, depth, out)
+        pool.run(task, out // WIDTH, y_part, x_part, weight.panels, bias, end - start, depth, out)
     return y[: kept * out].reshape(*x.shape[:-1], out)
 
 
 class NumbaOperations(Operations):
     """The operations in compiled kernels. What is not float32, no kernel takes: the reference computes it."""
+
+    pool: ClassVar[workers.Pool] = workers.POOL
 
     def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         """One pass over the weight's panels, shared among threads.
@@ -149,25 +156,25 @@ class NumbaOperations(Operations):
         """
         if not _is_task(x, weight, bias):
             return functional.linear(x, np.asarray(weight), bias)
-        return _product(workers.PRODUCT, x, weight, bias)
+        return _product(self.pool, workers.PRODUCT, x, weight, bias)
 
     def activation(self, x: Array, name: str) -> Array:
         """GELU in one pass; other activations as in the reference."""
-        if name != "gelu" or not _are_rows(x):
+        if name != "gelu" or not are_rows(x):
             return functional.activation(x, name)
         y = np.array(x, order="C", subok=False)
-        kernels.gelu(_flat(y))
+        kernels.gelu(flat(y))
         return y
 
     def linear_activation(self, x: Array, weight: Array, bias: Array, activation: str) -> Array:
         """GELU while its product is in the cache."""
         if activation == "gelu" and _is_task(x, weight, bias):
-            return _product(workers.PRODUCT_GELU, x, weight, bias)
+            return _product(self.pool, workers.PRODUCT_GELU, x, weight, bias)
         return super().linear_activation(x, weight, bias, activation)
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> Array:
         """All of a row while it is in the cache."""
-        if not _are_rows(x, weight, bias):
+        if not are_rows(x, weight, bias):
             return functional.layer_norm(x, weight, bias, eps)
         y = np.array(x, order="C", subok=False)
         kernels.layer_norm(_rows(y), weight, bias, np.float32(eps))
@@ -178,7 +185,7 @@ class NumbaOperations(Operations):
     ) -> Array:
         """Residual and LayerNorm in one pass, in place on the product."""
         y = self.linear(x, weight, bias)
-        if not _are_rows(y, norm_weight, norm_bias) or not _are_float32(residual) or residual.shape != y.shape:
+        if not are_rows(y, norm_weight, norm_bias) or not are_float32(residual) or residual.shape != y.shape:
             return functional.layer_norm(y + residual, norm_weight, norm_bias, eps)
         kernels.add_layer_norm(_rows(y), _rows(residual), norm_weight, norm_bias, np.float32(eps))
         return y
@@ -196,12 +203,12 @@ class NumbaOperations(Operations):
         eps: float,
     ) -> Array:
         """Three rows are summed and normalized at once."""
-        workers.wake()  # this is the first operation of a pass
+        self.pool.wake()  # this is the first operation of a pass
         given, tables = (input_ids, token_type_ids, position_ids), (words, token_types, positions)
         fits = all(ids.shape == input_ids.shape and ids.dtype.kind in "iu" for ids in given)
-        if not fits or any(table.shape[1:] != norm_weight.shape for table in tables) or not _are_float32(*tables):
+        if not fits or any(table.shape[1:] != norm_weight.shape for table in tables) or not are_float32(*tables):
             return super().embeddings(*given, *tables, norm_weight, norm_bias, eps)
-        if not _are_rows(words, norm_weight, norm_bias):
+        if not are_rows(words, norm_weight, norm_bias):
             return super().embeddings(*given, *tables, norm_weight, norm_bias, eps)
         ids = [np.require(ids, np.intp, ["C", "A"]).reshape(-1) for ids in given]
         for each, table in zip(ids, tables, strict=True):
@@ -227,16 +234,16 @@ class NumbaOperations(Operations):
         fits = query.ndim == 3 and query.shape == key.shape == value.shape and query.shape[2] % num_heads == 0
         mask = extended_attention_mask
         if mask is not None:
-            fits = fits and mask.shape in _mask_shapes(query, num_heads) and _are_float32(mask)
-        if not fits or not _are_float32(query, key, value):
+            fits = fits and mask.shape in _mask_shapes(query, num_heads) and are_float32(mask)
+        if not fits or not are_float32(query, key, value):
             return functional.attention(query, key, value, num_heads, mask, need_probabilities)
         batch, tokens, hidden = query.shape
         head_dim = hidden // num_heads
         context = np.empty((batch, tokens, hidden), query.dtype)
         fills_tiles = tokens >= ROWS and head_dim % WIDTH == 0 and TARGET.beats_blas
         if fills_tiles and mask is None and not need_probabilities:
-            y, q, k, v = (_flat(x) for x in (context, query, key, value))
-            workers.run(workers.ATTENTION, batch * num_heads, y, q, k, v, batch * tokens, hidden, tokens)
+            y, q, k, v = (flat(x) for x in (context, query, key, value))
+            self.pool.run(workers.ATTENTION, batch * num_heads, y, q, k, v, batch * tokens, hidden, tokens)
             return context, None
 
         def heads(x: Array) -> Array:  # [batch, tokens, hidden] → [batch, heads, tokens, head_dim]
@@ -256,7 +263,7 @@ class NumbaOperations(Operations):
     def pooling(self, hidden_states: Array, attention_mask: Array, mode: str) -> Array:
         """The mean in one pass; other modes as in the reference."""
         fits = hidden_states.ndim == 3 and attention_mask.shape == hidden_states.shape[:2]
-        if mode != "mean" or not fits or not _are_float32(hidden_states):
+        if mode != "mean" or not fits or not are_float32(hidden_states):
             return functional.pooling(hidden_states, attention_mask, mode)
         batch, _, hidden = hidden_states.shape
         y = np.empty((batch, hidden), _FLOAT32)
@@ -266,7 +273,7 @@ class NumbaOperations(Operations):
 
     def normalize(self, x: Array) -> Array:
         """Both passes over a row while it is in the cache."""
-        if not _are_rows(x):
+        if not are_rows(x):
             return functional.normalize(x)
         y = np.array(x, order="C", subok=False)
         kernels.normalize(_rows(y))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from typing import Any
 
 import numpy as np
@@ -31,14 +32,14 @@ PRODUCT, PRODUCT_GELU, ATTENTION = range(3)
 # Places on the board. LEFT and DONE are written by all threads; each has a cache line of its own (8 numbers), so that
 # they do not slow down reading the task (false sharing).
 LEFT, DONE, TASK = 0, 8, 16
-PIECES, UNITS, Y, A, B, C, ROWS, IN, OUT = range(TASK + 1, TASK + 10)
+PIECES, UNITS, Y, A, B, C, D, ROWS, IN, OUT = range(TASK + 1, TASK + 11)
 PLACES = 32
 
 MOST = 8  # threads on one task; a product of 384 columns has 12 panels, too few to share among more
-PATIENCE = 3e-4  # seconds that a worker spins without work before it parks
+PATIENCE = 1e-3  # seconds that a worker spins without work before it parks
 PROBE = 1000  # spins whose time is measured
 
-_NOTHING = np.empty(0, f32)
+NOTHING: np.ndarray = np.empty(0, f32)
 
 
 @inlined
@@ -48,8 +49,8 @@ def _array(address: int, size: np.ndarray) -> np.ndarray:
 
 
 @part
-def _do(board: np.ndarray, piece: int) -> None:
-    """Do a piece of the task on the board, see `run`: its share of the units."""
+def do_piece(board: np.ndarray, piece: int) -> None:
+    """Do a piece of the task on the board, see `Pool.run`: its share of the units."""
     first = board[UNITS] * piece // board[PIECES]
     last = board[UNITS] * (piece + 1) // board[PIECES]
     rows, size_in, size_out = board[ROWS], board[IN], board[OUT]
@@ -64,6 +65,48 @@ def _do(board: np.ndarray, piece: int) -> None:
         product(y, x, panels, bias, rows, size_in, size_out, first, last, board[TASK] == PRODUCT_GELU)
 
 
+@part
+def take_part(
+    do: Any,
+    board: np.ndarray,
+    spins: int,
+    pieces: int,
+    task: int,
+    units: int,
+    y: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    c: np.ndarray,
+    d: np.ndarray,
+    rows: int,
+    size_in: int,
+    size_out: int,
+) -> None:
+    """Post a task if it has pieces, take part in all that is posted, and return when one's own task is done.
+
+    A thread takes part until it found no piece left ``spins`` times in a row. ``do`` computes a piece.
+    """
+    if pieces > 0:
+        board[TASK], board[PIECES], board[UNITS] = task, pieces, units
+        board[Y], board[A], board[B], board[C] = y.ctypes.data, a.ctypes.data, b.ctypes.data, c.ctypes.data
+        board[D] = d.ctypes.data
+        board[ROWS], board[IN], board[OUT] = rows, size_in, size_out
+        board[DONE] = 0
+        store(board, LEFT, pieces)
+    spun = 0
+    while spun < spins:
+        left = fetch_add(board, LEFT, -1) if load(board, LEFT) > 0 else 0
+        if left > 0:
+            do(board, board[PIECES] - left)
+            fetch_add(board, DONE, 1)
+            spun = 0
+        else:
+            relax()
+            spun += 1
+    while load(board, DONE) < pieces:
+        relax()
+
+
 @kernel
 def work(
     board: np.ndarray,
@@ -75,41 +118,22 @@ def work(
     a: np.ndarray,
     b: np.ndarray,
     c: np.ndarray,
+    d: np.ndarray,
     rows: int,
     size_in: int,
     size_out: int,
 ) -> None:
-    """Post a task if it has pieces, take part in all that is posted, and return when one's own task is done.
-
-    A thread takes part until it found no piece left ``spins`` times in a row.
-    """
-    if pieces > 0:
-        board[TASK], board[PIECES], board[UNITS] = task, pieces, units
-        board[Y], board[A], board[B], board[C] = y.ctypes.data, a.ctypes.data, b.ctypes.data, c.ctypes.data
-        board[ROWS], board[IN], board[OUT] = rows, size_in, size_out
-        board[DONE] = 0
-        store(board, LEFT, pieces)
-    spun = 0
-    while spun < spins:
-        left = fetch_add(board, LEFT, -1) if load(board, LEFT) > 0 else 0
-        if left > 0:
-            _do(board, board[PIECES] - left)
-            fetch_add(board, DONE, 1)
-            spun = 0
-        else:
-            relax()
-            spun += 1
-    while load(board, DONE) < pieces:
-        relax()
+    """`take_part` in float32 products and attention."""
+    take_part(do_piece, board, spins, pieces, task, units, y, a, b, c, d, rows, size_in, size_out)
 
 
-def _spin(board: np.ndarray, spins: int) -> None:
-    """Take part in what is posted on the board, and post nothing."""
-    work(board, spins, 0, 0, 0, _NOTHING, _NOTHING, _NOTHING, _NOTHING, 0, 0, 0)
+class Pool:
+    """The workers that take part in one kind of `work`: started when first needed, parked while there is nothing to do.
 
-
-class _Pool:
-    """The workers of this process: started when they are first needed, parked while there is no work.
+    Parameters
+    ----------
+    work
+        A kernel with the parameters of `work`, which says how a piece is computed.
 
     Attributes
     ----------
@@ -123,13 +147,69 @@ class _Pool:
         A lock for each parked worker; releasing it wakes the worker.
     """
 
-    def __init__(self) -> None:
-        self.board = np.zeros(PLACES, np.int64)
-        self.posting = threading.Lock()
-        self.workers = 0
+    def __init__(self, work: Any) -> None:
+        self.work = work
+        self.renew()
+        _pools.add(self)
+
+    def renew(self) -> None:
+        """Begin without workers and with an empty board."""
+        self.board: np.ndarray = np.zeros(PLACES, np.int64)
+        self.posting: threading.Lock = threading.Lock()
+        self.workers: int = 0
         self.parked: list[threading.Lock] = []
 
-    def wake(self, count: int) -> None:
+    def wake(self) -> None:
+        """Wake the workers before there is a task, since waking takes longer than the first few tasks do."""
+        workers = min(product_threads(), MOST) - 1
+        if workers > 0 and self.posting.acquire(blocking=False):
+            try:
+                self._wake(workers)
+            finally:
+                self.posting.release()
+
+    def run(
+        self,
+        task: int,
+        units: int,
+        y: Any,
+        a: Any,
+        b: Any,
+        c: Any,
+        rows: int,
+        size_in: int,
+        size_out: int,
+        d: Any = NOTHING,
+    ) -> None:
+        """Do a task, together with workers where `product_threads` allows for any and no other thread has the pool.
+
+        Parameters
+        ----------
+        task
+            ``PRODUCT`` or ``PRODUCT_GELU``: `product` of y, x, panels and bias. ``ATTENTION``: `attend` of context,
+            query, key and value. Or what the pool's ``work`` can do beside these.
+        units
+            What is shared out: panels, or the heads of all texts.
+        y, a, b, c
+            The arrays, float32 and flat.
+        rows, size_in, size_out
+            y is [rows, size_out] and x [rows, size_in]; context and the others are [rows, size_in], and a text has
+            ``size_out`` rows.
+        d
+            A further array, for tasks that take one.
+        """
+        workers = min(product_threads(), MOST, units) - 1
+        if workers > 0 and self.posting.acquire(blocking=False):
+            try:
+                self._wake(workers)
+                pieces = min(units, 2 * workers + 2)
+                self.work(self.board, 1, pieces, task, units, y, a, b, c, d, rows, size_in, size_out)
+            finally:
+                self.posting.release()
+        else:  # on a board that no worker reads
+            self.work(np.zeros(PLACES, np.int64), 1, 1, task, units, y, a, b, c, d, rows, size_in, size_out)
+
+    def _wake(self, count: int) -> None:
         """Let at least ``count`` workers spin, or begin to."""
         while self.workers < count:
             self.workers += 1
@@ -140,69 +220,34 @@ class _Pool:
     def _worker(self) -> None:
         lock = threading.Lock()
         lock.acquire()
-        spins = _patience()
+        spins = self._patience()
         while True:
-            _spin(self.board, spins)
+            self._spin(self.board, spins)
             self.parked.append(lock)
             lock.acquire()
 
+    def _spin(self, board: np.ndarray, spins: int) -> None:
+        """Take part in what is posted on the board, and post nothing."""
+        self.work(board, spins, 0, 0, 0, *[NOTHING] * 5, 0, 0, 0)
 
-def _patience() -> int:
-    """Return how many spins take PATIENCE seconds. It depends on how long the processor's pause instruction takes."""
-    board, shortest = np.zeros(PLACES, np.int64), float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        _spin(board, PROBE)
-        shortest = min(shortest, time.perf_counter() - start)
-    return int(PATIENCE / shortest * PROBE) + 1
-
-
-_pool = _Pool()
-
-
-def wake() -> None:
-    """Wake the workers before there is a task, since waking takes longer than the first few tasks do."""
-    pool = _pool
-    workers = min(product_threads(), MOST) - 1
-    if workers > 0 and pool.posting.acquire(blocking=False):
-        try:
-            pool.wake(workers)
-        finally:
-            pool.posting.release()
+    def _patience(self) -> int:
+        """Return how many spins take PATIENCE seconds. The pause instruction takes different times on processors."""
+        board, shortest = np.zeros(PLACES, np.int64), float("inf")
+        for _ in range(3):
+            start = time.perf_counter()
+            self._spin(board, PROBE)
+            shortest = min(shortest, time.perf_counter() - start)
+        return int(PATIENCE / shortest * PROBE) + 1
 
 
-def run(task: int, units: int, y: Any, a: Any, b: Any, c: Any, rows: int, size_in: int, size_out: int) -> None:
-    """Do a task, together with workers where `product_threads` allows for any and no other thread has the pool.
-
-    Parameters
-    ----------
-    task
-        ``PRODUCT`` or ``PRODUCT_GELU``: `product` of y, x, panels and bias. ``ATTENTION``: `attend` of context, query,
-        key and value.
-    units
-        What is shared out: panels, or the heads of all texts.
-    y, a, b, c
-        The arrays, float32 and flat.
-    rows, size_in, size_out
-        y is [rows, size_out] and x [rows, size_in]; context and the others are [rows, size_in], and a text has
-        ``size_out`` rows.
-    """
-    pool = _pool
-    workers = min(product_threads(), MOST, units) - 1
-    if workers > 0 and pool.posting.acquire(blocking=False):
-        try:
-            pool.wake(workers)
-            work(pool.board, 1, min(units, 2 * workers + 2), task, units, y, a, b, c, rows, size_in, size_out)
-        finally:
-            pool.posting.release()
-    else:  # on a board that no worker reads
-        work(np.zeros(PLACES, np.int64), 1, 1, task, units, y, a, b, c, rows, size_in, size_out)
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+POOL: Pool = Pool(work)
 
 
 def _renew_after_fork() -> None:
-    """Give a forked child a new pool: it has no threads of its parent's, and the old board may be half written."""
-    global _pool
-    _pool = _Pool()
+    """Give a forked child new pools: it has no threads of its parent's, and an old board may be half written."""
+    for pool in _pools:
+        pool.renew()
 
 
 if hasattr(os, "register_at_fork"):
