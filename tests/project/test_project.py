@@ -34,13 +34,16 @@ def numbers(text: str) -> list[float]:
     return [float(number) for number in re.findall(r"-?\d+\.\d*", text)]
 
 
-def test_the_readmes_examples_give_what_it_shows(model_dir: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_readmes_examples_give_what_it_shows(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
     shown = numbers(next(code for language, code in BLOCKS if language == "text"))
     examples = [code for language, code in BLOCKS if language == "python"]
     for code in examples:
         exec(code, {})
     printed = numbers(capsys.readouterr().out)
-    assert len(examples) == 3
+    assert len(examples) == 4
     assert len(shown) == 12
     assert printed[:9] == pytest.approx([1, 0.8255, -0.042, 0.8255, 1, -0.0029, -0.042, -0.0029, 1], abs=1e-4)
     assert printed[9:] == pytest.approx(shown, abs=1e-6)
