@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import sys
 
+import llvmlite.binding as llvm
 import numpy as np
 
 from minilm.backends.numba import jit
 
 if len(sys.argv) > 1:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
     jit.target_machine = lambda: (sys.argv[1], "", sys.argv[2])
 
 from minilm.backends.int8 import kernels, reference, simd

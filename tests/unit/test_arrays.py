@@ -144,6 +144,7 @@ CASES |= {
         REFERENCE,
     ),
     "probabilities": (X, None),
+    "linears": (X, DENSE, {"weight": X[0]}),
     "linear_activation": (X, X[0], X[1, 0, :1] + np.ones(5, np.float32), "gelu"),
     "linear_add_layer_norm": (X, 2 * X, X[1, :4], X[0, 0], X[2, 0], X[2, 1], 1e-5),
     "embeddings": (MASK, MASK, MASK, X[0], X[1], X[2], X[0, 0], X[1, 0], 1e-5),
@@ -164,7 +165,9 @@ def test_each_function(name, library, no_conversion) -> None:
     expected = function(*CASES[name])
     got = function(*(put_all(argument, library.put) for argument in CASES[name]))
     no_conversion.undo()
-    assert_same([library.fetch(got)], [expected])
+    if not isinstance(expected, tuple):
+        got, expected = (got,), (expected,)
+    assert_same([library.fetch(x) for x in got], list(expected))
 
 
 def test_no_function_is_left_out(tiny_config, random_params) -> None:

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from minilm import parameters
-from minilm.backends.numba.twins import _release
+from minilm.backends.numba.twins import release
 from minilm.config import BertConfig
 from minilm.loading.checkpoint import load_params, read_config
 from minilm.loading.hub import ModelFiles, find_files
@@ -305,6 +305,6 @@ def test_released_memory_is_read_again(model_dir: Path) -> None:
     data = map_file(model_dir / "model.safetensors")
     part = view(data, 8 * mmap.PAGESIZE + 40, "F32", 3 * mmap.PAGESIZE)
     before = part.copy()
-    _release(part)
-    _release(before)  # an array of its own is left alone
+    release(part)
+    release(before)  # an array of its own is left alone
     np.testing.assert_array_equal(part, before)

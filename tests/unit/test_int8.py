@@ -146,6 +146,8 @@ import sys
 import llvmlite.binding as llvm
 import numba
 from minilm.backends.numba import jit
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
 real = jit.target_machine
 jit.target_machine = lambda: ("aarch64-unknown-linux-gnu", "", sys.argv[1])
 from minilm.backends.int8 import simd, target

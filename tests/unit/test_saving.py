@@ -175,10 +175,3 @@ def test_a_file_in_the_place_of_a_folder_is_named(model: SentenceTransformer, tm
         model.save_pretrained(tmp_path / "model")
     with pytest.raises(OSError, match="model"):
         model.save_pretrained(tmp_path / "model" / "below")
-
-
-def test_a_model_of_another_family_is_not_written_under_berts_names(model: SentenceTransformer, tmp_path: Path) -> None:
-    model.transformer.model.raw_config["model_type"] = "roberta"
-    with pytest.raises(ValueError, match="a model of the type 'roberta' cannot be saved"):
-        model.save_pretrained(tmp_path / "model")
-    assert list(tmp_path.iterdir()) == []
