@@ -13,6 +13,7 @@ from ..loading.json_files import naming, read_json_if_there
 from .classes import BERT, NAMED_TOKENS, TokenizerClass, find_class
 from .lengths import NO_MAX_LENGTH, as_side
 
+MAX_TOKEN = 1000  # characters of a special or added token; older versions of the library take minutes for 100,000
 INPUT_NAMES = ("input_ids", "token_type_ids", "attention_mask")
 
 # What tokenizer_config.json says of the normalizer, and what the library calls it.
@@ -193,20 +194,25 @@ def check_input_names(names: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _content(token: Any, name: str) -> str:
+    """Return the text of a token: it stands as a string, or as the description of an added token."""
+    content = token.get("content") if isinstance(token, Mapping) else getattr(token, "content", token)
+    if not isinstance(content, str):
+        raise ValueError(f"{name} must be a string, or describe a token with its content, got {token!r}")
+    if len(content) > MAX_TOKEN:
+        raise ValueError(f"{name}: a token of {len(content)} characters, but at most {MAX_TOKEN} are allowed")
+    return content
+
+
 def _text(token: Any, name: str, described: dict[str, tokenizers.AddedToken]) -> str:
-    """Return the text of a special token: it stands as a string, or as the description of an added token."""
+    """Return the text of a special token, and keep what describes it further."""
+    text = _content(token, name)
     if isinstance(token, tokenizers.AddedToken):
-        described[token.content] = token
-        return token.content
-    if isinstance(token, Mapping):
-        if not isinstance(token.get("content"), str):
-            raise ValueError(f"{name} must be a string, or describe a token with its content, got {dict(token)!r}")
+        described[text] = token
+    elif isinstance(token, Mapping):
         flags = {key: token[key] for key in ("lstrip", "rstrip", "single_word", "normalized") if key in token}
-        described[token["content"]] = tokenizers.AddedToken(token["content"], special=True, **flags)
-        return str(token["content"])
-    if not isinstance(token, str):
-        raise ValueError(f"{name} must be a string, got {token!r}")
-    return token
+        described[text] = tokenizers.AddedToken(text, special=True, **flags)
+    return text
 
 
 def _added_tokens(values: Mapping[Any, Any]) -> dict[int, tokenizers.AddedToken]:
@@ -215,7 +221,7 @@ def _added_tokens(values: Mapping[Any, Any]) -> dict[int, tokenizers.AddedToken]
         if not isinstance(token, Mapping) or not str(token_id).isdecimal():
             raise ValueError(f"added_tokens_decoder must describe tokens by their ids, got {token_id!r}: {token!r}")
         flags = {name: value for name, value in token.items() if name not in ("content", "__type")}
-        added[int(token_id)] = tokenizers.AddedToken(token["content"], **flags)
+        added[int(token_id)] = tokenizers.AddedToken(_content(token, "added_tokens_decoder"), **flags)
     return dict(sorted(added.items()))
 
 

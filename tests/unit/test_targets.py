@@ -63,6 +63,7 @@ def run(host: str, cache: Path, **variables: str) -> tuple[int, int]:
 avx512 = pytest.mark.skipif(
     not llvm.get_host_cpu_features().get("avx512f"), reason="needs AVX-512: the other host is one without it"
 )
+knows_znver4 = pytest.mark.skipif(llvm.llvm_version_info < (16,), reason="LLVM knows Zen 4 from 16 on")
 SHARED = {"NUMBA_CPU_FEATURES": "+avx2,+fma,+avx,+sse4.2"}
 
 
@@ -81,14 +82,14 @@ def test_one_cache_for_two_processors(
     if shared:
         assert lanes == (8, 8) and hits == (0, 1)
     else:  # the other half of the target machine, its name or its features, is each host's own
-        assert set(lanes) == {16, 8} and hits == (0, 0)
+        assert dict(zip(order, lanes, strict=True))["avx2"] == 8 and hits == (0, 0)
 
 
 @pytest.mark.parametrize(
     ("processor", "features", "lanes", "fused"),
     [
-        ("znver4", "", 16, True),
-        ("znver4", "-avx512f", 8, True),
+        pytest.param("znver4", "", 16, True, marks=knows_znver4),
+        pytest.param("znver4", "-avx512f", 8, True, marks=knows_znver4),
         ("haswell", "", 8, True),
         ("haswell", "+avx512f", 16, True),
         ("haswell", "+avx512f,-avx512f", 8, True),

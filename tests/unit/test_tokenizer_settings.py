@@ -17,7 +17,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 import minilm
 from minilm import AutoTokenizer, BertTokenizer, BertTokenizerFast
 from minilm.tokenizing.batch_encoding import BatchEncoding, CharSpan, TokenSpan
-from minilm.tokenizing.config import SETTINGS
+from minilm.tokenizing.config import SETTINGS, TokenizerConfig
 from minilm.tokenizing.files import word_piece
 from minilm.tokenizing.tokenizer import Tokenizer
 
@@ -508,3 +508,19 @@ def test_saving_and_reading_again(tokenizer: Tokenizer, tmp_path: Path) -> None:
         if isinstance(found, property) and name != "name_or_path":
             assert getattr(again, name) == getattr(tokenizer, name), name
     assert BertTokenizer.from_pretrained(tmp_path / "new" / "folder")(texts) == again(texts)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"pad_token": "[" * 1001}, "pad_token: a token of 1001 characters"),
+        ({"extra_special_tokens": [{"content": "x" * 1001}]}, "a special token: a token of 1001 characters"),
+        ({"added_tokens_decoder": {"9": {"content": "x" * 1001}}}, "added_tokens_decoder: a token of 1001"),
+        ({"added_tokens_decoder": {"9": {"special": True}}}, "added_tokens_decoder must be a string"),
+        ({"mask_token": {"special": True}}, "mask_token must be a string"),
+        ({"cls_token": 3}, "cls_token must be a string"),
+    ],
+)
+def test_tokens_that_are_no_tokens(values: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        TokenizerConfig.from_dict(values)
