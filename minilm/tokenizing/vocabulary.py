@@ -108,13 +108,20 @@ class Vocabulary:
 
     # ---- settings ----------------------------------------------------------------------------------------------------
 
-    bos_token, bos_token_id = _special_token("bos_token"), _special_token_id("bos_token")
-    eos_token, eos_token_id = _special_token("eos_token"), _special_token_id("eos_token")
-    unk_token, unk_token_id = _special_token("unk_token"), _special_token_id("unk_token")
-    sep_token, sep_token_id = _special_token("sep_token"), _special_token_id("sep_token")
-    pad_token, pad_token_id = _special_token("pad_token"), _special_token_id("pad_token")
-    cls_token, cls_token_id = _special_token("cls_token"), _special_token_id("cls_token")
-    mask_token, mask_token_id = _special_token("mask_token"), _special_token_id("mask_token")
+    bos_token: property = _special_token("bos_token")
+    bos_token_id: property = _special_token_id("bos_token")
+    eos_token: property = _special_token("eos_token")
+    eos_token_id: property = _special_token_id("eos_token")
+    unk_token: property = _special_token("unk_token")
+    unk_token_id: property = _special_token_id("unk_token")
+    sep_token: property = _special_token("sep_token")
+    sep_token_id: property = _special_token_id("sep_token")
+    pad_token: property = _special_token("pad_token")
+    pad_token_id: property = _special_token_id("pad_token")
+    cls_token: property = _special_token("cls_token")
+    cls_token_id: property = _special_token_id("cls_token")
+    mask_token: property = _special_token("mask_token")
+    mask_token_id: property = _special_token_id("mask_token")
 
     @property
     def model_max_length(self) -> int:
