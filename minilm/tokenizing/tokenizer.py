@@ -20,7 +20,7 @@ from .config import SETTINGS, TokenizerConfig
 from .failures import name_the_text, naming_library
 from .files import read_tokenizer
 from .inputs import Inputs, check_equal_lengths
-from .lengths import Lengths, as_side, cut, kept_lengths
+from .lengths import MOST_LOST, Lengths, as_side, cut, kept_lengths
 from .padding import pad_inputs
 from .pieces import PIECE, in_batches
 from .saving import write_tokenizer
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 CHUNK_TEXTS = 256  # texts whose Encoding objects, some 100 bytes a token, are alive at a time
 CHUNK_CHARACTERS = 1 << 18  # and how long they are together
-MOST_LOST = 10_000  # so many tokens that truncation takes are counted, for each text; the rest is not even made
 
 
 class Tokenizer(Vocabulary):
