@@ -18,9 +18,9 @@ def array_namespace(*arrays: Array) -> ModuleType:
     TypeError
         If the arrays belong to two libraries or live on two devices: no array is moved unasked.
     """
-    x, *others = arrays
+    x = arrays[0]
     xp = _library(x)
-    for other in others:
+    for other in arrays[1:]:
         if _library(other) is not xp or other.device != x.device:
             found = " and ".join(f"{type(array).__module__} on {array.device}" for array in (x, other))
             raise TypeError(f"arrays of {found} cannot be combined: move one to the library and device of the other")
@@ -29,8 +29,9 @@ def array_namespace(*arrays: Array) -> ModuleType:
 
 def _library(x: Array) -> ModuleType:
     library: ModuleType
-    if hasattr(x, "__array_namespace__"):
-        library = x.__array_namespace__()
+    namespace = getattr(x, "__array_namespace__", None)
+    if namespace is not None:
+        library = namespace()
     elif type(x).__module__ == "cupy":  # keeps the standard in its main namespace
         import cupy
 
