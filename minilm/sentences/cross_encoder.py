@@ -284,7 +284,9 @@ def _read(files: ModelFiles, backend: Backend) -> tuple[Mapping[str, Any], Seque
         raise ValueError(f"{path}: expected one Transformer in the model's own folder, found {entries}")
     config = read_json(files["config.json"])
     activation = config.get("sbert_ce_default_activation_function")
-    activation = (config.get("sentence_transformers") or {}).get("activation_fn", activation)
+    newer = config.get("sentence_transformers")
+    if isinstance(newer, dict):
+        activation = newer.get("activation_fn", activation)
     modules = [load_transformer(files, BertForSequenceClassification, backend)]
     return {"activation_fn": activation} | read_config(files, "CrossEncoder"), modules
 
