@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from .functional import ACTIVATIONS
@@ -203,6 +204,23 @@ def check_implemented(values: Mapping[str, Any]) -> None:
     for name, hint in _UNIMPLEMENTED.items():
         if values.get(name):
             raise ValueError(f"{name} is set, which is not implemented: {hint}")
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """Return ``value`` as an int; raise a `ValueError` if it is not an integer of at least ``least``.
+
+    NumPy's integers are integers; True and False are not.
+
+    >>> check_count("top_k", 3)
+    3
+    >>> check_count("top_k", 0)
+    Traceback (most recent call last):
+        ...
+    ValueError: top_k must be an integer of at least 1, got 0
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
 
 
 def _require_integer(name: str, value: Any, minimum: int, maximum: int = 2**31 - 1) -> None:

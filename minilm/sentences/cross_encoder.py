@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from ..backends import Backend
+from ..config import check_count
 from ..functional import sigmoid, softmax
 from ..loading.hub import ModelFiles
 from ..loading.json_files import read_json
 from ..models import BertForSequenceClassification
 from ..packing import Pack, Tokens
-from .inputs import also_named, as_pairs, check_count, check_settings, gather_array
+from .inputs import also_named, as_pairs, check_settings, gather_array
 from .modules import (
     Transformer,
     identity,
@@ -239,7 +240,7 @@ class CrossEncoder(TextModel):
         query, documents
             The first and the second texts of the pairs.
         top_k
-            How many to return; None: all.
+            How many to return, at least 1; None: all.
         return_documents
             Whether the results have the documents.
         prompt_name, prompt, batch_size, show_progress_bar, activation_fn, device
@@ -253,9 +254,10 @@ class CrossEncoder(TextModel):
         Raises
         ------
         ValueError
-            For a model of several labels, see `require_one_label`.
+            For a model of several labels, see `require_one_label`, and for a ``top_k`` below 1.
         """
         self.require_one_label()
+        count = None if top_k is None else check_count("top_k", top_k)
         texts = list(documents)
         scores = self.predict(
             [(query, text) for text in texts],
@@ -269,7 +271,7 @@ class CrossEncoder(TextModel):
         results: list[dict[str, Any]] = [{"corpus_id": i, "score": score} for i, score in enumerate(scores.tolist())]
         if return_documents:
             results = [{**result, "text": text} for result, text in zip(results, texts, strict=True)]
-        return sorted(results, key=lambda result: result["score"], reverse=True)[:top_k]
+        return sorted(results, key=lambda result: result["score"], reverse=True)[:count]
 
     def require_one_label(self) -> None:
         """Raise a `ValueError` if the model has several labels: its scores give documents no order."""

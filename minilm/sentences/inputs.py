@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..config import check_count
 from ..tokenizing.texts import check_batch, check_text, shorten
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def _items(inputs: Any) -> Iterable[Any]:
 
 
 def choose_prompt(
-    prompts: Mapping[str, str], default_prompt_name: str | None, prompt_name: str | None, prompt: str | None
+    prompts: Mapping[str, str | None], default_prompt_name: str | None, prompt_name: str | None, prompt: str | None
 ) -> str:
     """Return the text to put before every input: ``prompt`` itself, else the one named, else the default, else none."""
     if prompt is not None:
@@ -109,14 +110,8 @@ def choose_prompt(
         return ""
     if name not in prompts:
         raise ValueError(f"prompt name {name!r} is unknown; known: {', '.join(map(repr, prompts)) or 'none'}")
-    return check_text(prompts[name], f"prompt {name!r}")
-
-
-def check_count(name: str, value: Any, least: int = 1) -> int:
-    """Return ``value`` as an int; raise a `ValueError` if it is not an integer of at least ``least``."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return int(value)
+    text = prompts[name]
+    return "" if text is None else check_text(text, f"prompt {name!r}")
 
 
 def check_settings(batch_size: int, convert_to_tensor: bool, device: str | None) -> None:

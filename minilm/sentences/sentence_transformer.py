@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import as_numpy, is_tensor
 from ..backends import Backend
+from ..config import check_count
 from ..loading.hub import ModelFiles
 from ..vectors.quantization import check_precision, quantize_embeddings
-from ..vectors.similarity import SIMILARITIES
+from ..vectors.similarity import SIMILARITIES, SimilarityFunction, similarity_name
 from .encoding import Encoding
-from .inputs import also_named, as_texts, check_count, check_settings, gather_array, gather_list
+from .inputs import also_named, as_texts, check_settings, gather_array, gather_list
 from .modules import Dense, Normalize, Pooling, check_modules, load_modules, read_config
 from .saving import write_sentence_transformer
 from .text_model import TextModel, read_or_given
@@ -78,7 +80,7 @@ class SentenceTransformer(TextModel):
         revision: str | None = None,
         local_files_only: bool = False,
         token: str | bool | None = None,
-        similarity_fn_name: str | None = None,
+        similarity_fn_name: str | SimilarityFunction | None = None,
         truncate_dim: int | None = None,
         backend: str | Backend | None = None,
         dtype: str | None = None,
@@ -121,10 +123,8 @@ class SentenceTransformer(TextModel):
         return self._similarity_fn_name
 
     @similarity_fn_name.setter
-    def similarity_fn_name(self, value: str) -> None:
-        if value not in SIMILARITIES:
-            raise ValueError(f"similarity_fn_name must be one of {', '.join(map(repr, SIMILARITIES))}, got {value!r}")
-        self._similarity_fn_name = value
+    def similarity_fn_name(self, value: str | SimilarityFunction) -> None:
+        self._similarity_fn_name = similarity_name(value)
 
     @property
     def truncate_dim(self) -> int | None:
@@ -326,8 +326,8 @@ class SentenceTransformer(TextModel):
     def encode_query(
         self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """`encode` with the prompt named ``"query"``, unless another is given."""
-        if prompt_name is None and prompt is None:
+        """`encode` with the prompt named ``"query"``, if there is one, unless another is given."""
+        if prompt_name is None and prompt is None and "query" in self.prompts:
             prompt_name = "query"
         return self.encode(inputs, prompt_name, prompt, *args, **kwargs)
 
@@ -376,12 +376,29 @@ class SentenceTransformer(TextModel):
     # ---- vectors compared --------------------------------------------------------------------------------------------
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
-        """Compare every vector with every other, as `similarity_fn_name` says: [m, hidden], [n, hidden] → [m, n]."""
+        """Compare every vector with every other, as `similarity_fn_name` says: [m, hidden], [n, hidden] → [m, n].
+
+        Tensors of PyTorch give a tensor. Packed bits (``precision="binary"``) are a `ValueError`.
+        """
+        self._refuse_bits(embeddings1, embeddings2)
         return SIMILARITIES[self.similarity_fn_name][0](embeddings1, embeddings2)
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
         """Compare the vectors row by row: twice [n, hidden] → [n]."""
+        self._refuse_bits(embeddings1, embeddings2)
         return SIMILARITIES[self.similarity_fn_name][1](embeddings1, embeddings2)
+
+    def _refuse_bits(self, *embeddings: Any) -> None:
+        """Raise a `ValueError` for packed bits: as numbers they mean nothing."""
+        width = self.get_embedding_dimension()
+        for vectors in embeddings:
+            array = np.asanyarray(vectors) if not is_tensor(vectors) else as_numpy(vectors)
+            if array.dtype in (np.int8, np.uint8) and array.shape[-1:] == (-(-width // 8),) and width > 1:
+                raise ValueError(
+                    f"{array.shape[-1]} bytes are the packed bits of {width} components, whose similarity is how many "
+                    "bits agree: search them with minilm.util.semantic_search_faiss(…, corpus_precision='ubinary'), or "
+                    "compare float32 vectors"
+                )
 
 
 def _read(files: ModelFiles, backend: Backend) -> tuple[Mapping[str, Any], Sequence[Any]]:

@@ -9,10 +9,11 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from ..backends import Backend
+from ..config import check_count
 from ..loading.hub import ModelFiles
 from ..models import BertForSequenceClassification
 from ..packing import Pack, Tokens
-from .inputs import as_texts_or_pairs, check_count, gather_array, is_single
+from .inputs import as_texts_or_pairs, gather_array, is_single
 from .modules import Transformer, load_transformer, only_classifier
 from .text_model import TextModel, read_or_given
 

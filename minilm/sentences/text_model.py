@@ -14,12 +14,13 @@ import numpy as np
 
 from ..backends import Backend, get_backend
 from ..backends.threads import available_cores
+from ..config import check_count
 from ..loading.hub import ModelFiles, find_files
 from ..loading.saving import new_folder
 from ..operations import Operations
 from ..packing import Pack, Tokens
 from ..tokenizing.tokenizer import Tokenizer
-from .inputs import Truncation, check_count, choose_prompt, in_order, with_progress
+from .inputs import Truncation, choose_prompt, in_order, with_progress
 from .modules import Transformer
 from .running import PACK_TOKENS, WINDOW_TEXTS, in_packs
 from .saving import write_transformer

@@ -124,6 +124,13 @@ def test_rank_needs_one_label(three_labels: CrossEncoder) -> None:
         three_labels.rank("a", ["b"])
 
 
+@pytest.mark.parametrize("bad", [0, -3, 1.5, True])
+def test_a_count_of_results_is_at_least_one(bad: Any, model: CrossEncoder) -> None:
+    with pytest.raises(ValueError, match=f"top_k must be an integer of at least 1, got {bad}"):
+        model.rank("a", ["b", "c"], top_k=bad)
+    assert len(model.rank("a", ["b", "c"], top_k=np.int32(1))) == 1
+
+
 def test_prompts_go_before_the_first_text(model: CrossEncoder) -> None:
     prompted = CrossEncoder(modules=[model.transformer], prompts={"ask": "x y "})
     expected = model.predict([("x y a", "b"), ("x y c", "")])

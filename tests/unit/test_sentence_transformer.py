@@ -25,6 +25,7 @@ from minilm.sentences.modules import Normalize, Pooling, Transformer
 from minilm.sentences.sentence_transformer import SentenceTransformer
 from minilm.tokenizing.files import word_piece
 from minilm.tokenizing.tokenizer import Tokenizer
+from minilm.vectors.similarity import SimilarityFunction
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = [chr(ord("a") + i) for i in range(26)]
@@ -347,6 +348,16 @@ def test_the_default_prompt(transformer: Transformer) -> None:
         SentenceTransformer(modules=modules, default_prompt_name="missing")
 
 
+def test_a_prompt_that_is_none_and_prompts_without_a_query(transformer: Transformer) -> None:
+    modules = [transformer, Pooling()]
+    plain = SentenceTransformer(modules=modules)
+    model = SentenceTransformer(modules=modules, prompts={"query": None})  # type: ignore[dict-item]
+    np.testing.assert_array_equal(model.encode_query(["a"]), plain.encode(["a"]))
+    model.prompts = {"passage": "s "}
+    np.testing.assert_array_equal(model.encode_query(["a"]), plain.encode(["a"]))
+    np.testing.assert_array_equal(model.encode_document(["a"]), plain.encode(["s a"]))
+
+
 def test_a_prompt_can_be_left_out_of_the_pooling(transformer: Transformer) -> None:
     model = SentenceTransformer(modules=[transformer, Pooling(include_prompt=False)])
     states = model.encode(["query: a b"], output_value="token_embeddings")[0]
@@ -476,8 +487,19 @@ def test_similarity_is_the_one_that_is_named(model: SentenceTransformer) -> None
         np.testing.assert_allclose(model.similarity(a, b), scores, rtol=0, atol=1e-12)
         np.testing.assert_allclose(model.similarity_pairwise(a, b), np.diag(scores), rtol=0, atol=1e-12)
         np.testing.assert_allclose(model.similarity(a[0], b), scores[:1], rtol=0, atol=1e-12)
+    model.similarity_fn_name = SimilarityFunction.DOT_PRODUCT
+    assert model.similarity_fn_name == "dot"
     with pytest.raises(ValueError, match="similarity_fn_name must be one of"):
         model.similarity_fn_name = "euclid"
+
+
+@pytest.mark.parametrize("precision", ["binary", "ubinary"])
+def test_packed_bits_have_no_similarity_here(precision: str, model: SentenceTransformer, texts: list[str]) -> None:
+    bits, levels = model.encode(texts, precision=precision), model.encode(texts, precision="int8")
+    for compare in (model.similarity, model.similarity_pairwise):
+        with pytest.raises(ValueError, match=r"2 bytes are the packed bits of 12 components.*semantic_search_faiss"):
+            compare(bits, bits)
+        assert np.isfinite(compare(levels, levels)).all()
 
 
 # ---- from files ------------------------------------------------------------------------------------------------------
