@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arrays import as_tensor
 from ..backends import Backend
 from ..config import check_count
 from ..functional import sigmoid, softmax
@@ -16,7 +17,7 @@ from ..loading.hub import ModelFiles
 from ..loading.json_files import read_json
 from ..models import BertForSequenceClassification
 from ..packing import Pack, Tokens
-from .inputs import also_named, as_pairs, check_settings, gather_array
+from .inputs import also_named, as_asked, as_pairs, gather_array
 from .modules import (
     Transformer,
     identity,
@@ -26,8 +27,12 @@ from .modules import (
     read_modules_json,
     torch_activation,
 )
+from .pools import WorkerPool, pool_for
 from .saving import write_cross_encoder
-from .text_model import TextModel, Tokenize, read_or_given
+from .text_model import Compute, TextModel, Tokenize, read_or_given
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Activation = Callable[[np.ndarray], np.ndarray]
 
@@ -128,7 +133,9 @@ class CrossEncoder(TextModel):
         apply_softmax: bool = False,
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-        device: str | None = None,
+        device: Any = None,
+        pool: WorkerPool | None = None,
+        chunk_size: int | None = None,
     ) -> Any:
         """Score pairs of texts.
 
@@ -148,8 +155,13 @@ class CrossEncoder(TextModel):
             Whether softmax is applied to the scores of several labels (after ``activation_fn``).
         convert_to_numpy
             Whether the scores of many pairs come as one array; if not, as a list.
-        convert_to_tensor, device
-            For sentence-transformers' sake: there are no tensors here, and the device is chosen with the model.
+        convert_to_tensor
+            Whether the scores are tensors of PyTorch, on the CPU, in place of arrays.
+        device
+            The model's own; or a list of it, and then so many processes compute, for this call alone.
+        pool, chunk_size
+            Processes from `start_multi_process_pool`, and how many pairs one of them gets at a time. The results are
+            the same.
 
         Returns
         -------
@@ -163,32 +175,45 @@ class CrossEncoder(TextModel):
         ValueError
             For unknown settings, for a text with lone surrogates, and, if ``truncation="error"``, for pairs that are
             too long.
+        ImportError
+            If tensors are asked for, and PyTorch is not installed.
+        RuntimeError
+            If a process of the pool has ended.
         """
-        check_settings(batch_size, convert_to_tensor, device)
+        check_count("batch_size", batch_size)
+        if convert_to_tensor:
+            as_tensor(0)  # raises before the work if there are no tensors
         single = _is_pair(inputs)
         pairs, count = as_pairs([list(inputs)] if single else inputs)
-        tokenize = self._tokenize(prompt_name, prompt)
-        packs, truncation = self._in_packs(pairs, count, tokenize, self._compute, batch_size, show_progress_bar)
-        scores = self._scores(gather_array(packs, count, self.num_labels, self.backend.dtype), activation_fn)
+        settings = {"prompt": self._choose_prompt(prompt_name, prompt)}
+        with pool_for(self, pool, device) as workers:
+            packs, truncation = self._run(pairs, count, settings, batch_size, show_progress_bar, workers, chunk_size)
+            logits = gather_array(packs, count, self.num_labels, self.backend.dtype)
+        scores = self._scores(logits, activation_fn)
         truncation.report()
         if apply_softmax and self.num_labels > 1:
             scores = softmax(scores)
         if single:
-            return scores[0]
-        return scores if convert_to_numpy else list(scores)
+            return as_asked(scores[0], True, convert_to_tensor)
+        return as_asked(scores, convert_to_numpy, convert_to_tensor)
 
     def run(self, inputs: Any) -> Any:
         """`predict` without a progress bar."""
         return self.predict(inputs, show_progress_bar=False)
 
-    def _tokenize(self, prompt_name: str | None, prompt: str | None) -> Tokenize:
-        before = self._choose_prompt(prompt_name, prompt)
+    def _worker(self, threads: int) -> Self:
+        worker = super()._worker(threads)
+        worker.activation_fn = identity  # it is applied here, and cannot always be sent to a process
+        return worker
+
+    def _steps(self, **settings: Any) -> tuple[Tokenize, Compute]:
+        before = settings["prompt"]
 
         def tokenize(batch: list[tuple[str, str]]) -> tuple[list[Tokens], np.ndarray]:
             firsts, seconds = [before + first for first, _ in batch], [second for _, second in batch]
             return self.tokenizer.encode_packed(firsts, self.max_seq_length, text_pairs=seconds)
 
-        return tokenize
+        return tokenize, self._compute
 
     def _compute(self, pack: Pack) -> Any:
         return self.backend.to_numpy(self.transformer.model.forward_packed(pack))
@@ -216,8 +241,8 @@ class CrossEncoder(TextModel):
         check_count("batch_size", batch_size)
         check_count("size", size)
         pairs, count = as_pairs(inputs)
-        tokenize = self._tokenize(prompt_name, prompt)
-        chunks = self._in_chunks(pairs, count, tokenize, self._compute, batch_size, show_progress_bar, size)
+        steps = self._steps(prompt=self._choose_prompt(prompt_name, prompt))
+        chunks = self._in_chunks(pairs, count, *steps, batch_size, show_progress_bar, size)
         return ((chunk, self._scores(logits, activation_fn)) for chunk, logits in chunks)
 
     def rank(
@@ -231,7 +256,9 @@ class CrossEncoder(TextModel):
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         activation_fn: Activation | None = None,
-        device: str | None = None,
+        device: Any = None,
+        pool: WorkerPool | None = None,
+        chunk_size: int | None = None,
     ) -> list[dict[str, Any]]:
         """Sort documents by their score together with a query.
 
@@ -243,7 +270,7 @@ class CrossEncoder(TextModel):
             How many to return, at least 1; None: all.
         return_documents
             Whether the results have the documents.
-        prompt_name, prompt, batch_size, show_progress_bar, activation_fn, device
+        prompt_name, prompt, batch_size, show_progress_bar, activation_fn, device, pool, chunk_size
             As in `predict`.
 
         Returns
@@ -267,6 +294,8 @@ class CrossEncoder(TextModel):
             show_progress_bar,
             activation_fn,
             device=device,
+            pool=pool,
+            chunk_size=chunk_size,
         )
         results: list[dict[str, Any]] = [{"corpus_id": i, "score": score} for i, score in enumerate(scores.tolist())]
         if return_documents:

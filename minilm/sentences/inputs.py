@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..config import check_count
+from ..arrays import as_tensor
 from ..tokenizing.texts import check_batch, check_text, shorten
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -114,13 +114,21 @@ def choose_prompt(
     return "" if text is None else check_text(text, f"prompt {name!r}")
 
 
-def check_settings(batch_size: int, convert_to_tensor: bool, device: str | None) -> None:
-    """Raise a `ValueError` for settings that are accepted as in sentence-transformers but can't be fulfilled."""
-    check_count("batch_size", batch_size)
+def as_asked(result: Any, convert_to_numpy: bool, convert_to_tensor: bool) -> Any:
+    """Return results as tensors of PyTorch, which wins, as they are, or as a list: arrays, or lists of them, of dicts.
+
+    Raises
+    ------
+    ImportError
+        If tensors are asked for, and PyTorch is not installed.
+    """
     if convert_to_tensor:
-        raise ValueError("convert_to_tensor=True: there are no tensors here; wrap the result in torch.from_numpy")
-    if device is not None:
-        raise ValueError(f"device={device!r}: the device is chosen once, when the model is loaded")
+        if isinstance(result, list):
+            return [as_asked(one, convert_to_numpy, True) for one in result]
+        if isinstance(result, dict):
+            return {name: as_tensor(value) for name, value in result.items()}
+        return as_tensor(result)
+    return result if convert_to_numpy else list(result)
 
 
 def also_named(**old_names: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -180,6 +188,12 @@ class Truncation:
             )
         self.texts += int(np.count_nonzero(lost))
         self.tokens += int(lost.sum())
+
+    def merge(self, other: Truncation) -> None:
+        """Add what was cut elsewhere of texts of the same call."""
+        self.seen = max(self.seen, other.seen)
+        self.texts += other.texts
+        self.tokens += other.tokens
 
     def report(self) -> None:
         """Warn, in the mode ``"warn"``, if anything was lost; the warning points at the first caller outside minilm."""

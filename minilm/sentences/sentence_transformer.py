@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import as_numpy, is_tensor
+from ..arrays import as_numpy, as_tensor, is_tensor
 from ..backends import Backend
 from ..config import check_count
 from ..loading.hub import ModelFiles
 from ..vectors.quantization import check_precision, quantize_embeddings
 from ..vectors.similarity import SIMILARITIES, SimilarityFunction, similarity_name
 from .encoding import Encoding
-from .inputs import also_named, as_texts, check_settings, gather_array, gather_list
+from .inputs import also_named, as_asked, as_texts, gather_array, gather_list
 from .modules import Dense, Normalize, Pooling, check_modules, load_modules, read_config
+from .pools import WorkerPool, pool_for
 from .saving import write_sentence_transformer
-from .text_model import TextModel, read_or_given
+from .text_model import Compute, TextModel, Tokenize, read_or_given
 
 
 class SentenceTransformer(TextModel):
@@ -161,9 +162,11 @@ class SentenceTransformer(TextModel):
         precision: str | None = "float32",
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-        device: str | None = None,
+        device: Any = None,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        pool: WorkerPool | None = None,
+        chunk_size: int | None = None,
         *,
         out: np.ndarray | None = None,
     ) -> Any:
@@ -186,12 +189,17 @@ class SentenceTransformer(TextModel):
             ``"float32"`` (also None), or fewer bits, see `minilm.vectors.quantization.quantize_embeddings`.
         convert_to_numpy
             Whether the vectors of many texts come as one array; if not, as a list of arrays.
-        convert_to_tensor, device
-            For sentence-transformers' sake: there are no tensors here, and the device is chosen with the model.
+        convert_to_tensor
+            Whether the results are tensors of PyTorch, on the CPU, in place of arrays.
+        device
+            The model's own; or a list of it, and then so many processes compute, for this call alone.
         normalize_embeddings
             Whether the vectors are brought to length 1 (after truncation to ``truncate_dim``).
         truncate_dim
             Keep only the first components; by default the model's own `truncate_dim`.
+        pool, chunk_size
+            Processes from `start_multi_process_pool`, and how many texts one of them gets at a time. The results are
+            the same.
         out
             An array or memmap [texts, components] of the right dtype to write into, so that a corpus larger than memory
             can be embedded. For an iterator it may have more rows than needed; those that were filled are returned.
@@ -208,29 +216,37 @@ class SentenceTransformer(TextModel):
         ValueError
             For unknown settings, for a text with lone surrogates, for an ``out`` that does not fit, and, if
             ``truncation="error"``, for texts that are too long.
+        ImportError
+            If tensors are asked for, and PyTorch is not installed.
+        RuntimeError
+            If a process of the pool has ended.
         """
-        check_settings(batch_size, convert_to_tensor, device)
-        encoding = self._encoding(
-            prompt_name, prompt, output_value, precision, normalize_embeddings, truncate_dim, out is not None
-        )
+        check_count("batch_size", batch_size)
+        settings = self._settings(prompt_name, prompt, output_value, precision, normalize_embeddings, truncate_dim)
+        if out is not None:
+            self._require_final(settings)
+        if convert_to_tensor:
+            as_tensor(0)  # raises before the work if there are no tensors
         single = isinstance(inputs, str)
         texts, count = as_texts([inputs] if single else inputs)
-        packs, truncation = self._in_packs(
-            texts, count, encoding.tokenize, encoding.compute, batch_size, show_progress_bar
-        )
-        if output_value != "sentence_embedding":
-            result: Any = gather_list(packs)
-        elif encoding.precision.endswith("binary"):
-            dtype = np.int8 if encoding.precision == "binary" else np.uint8
-            result = gather_array(packs, count, -(-encoding.dimension // 8), dtype, out)
-        else:
-            result = gather_array(packs, count, encoding.dimension, self.backend.dtype, out)
-            if encoding.precision != "float32":
-                result = quantize_embeddings(result, encoding.precision)
+        with pool_for(self, pool, device) as workers:
+            packs, truncation = self._run(texts, count, settings, batch_size, show_progress_bar, workers, chunk_size)
+            result = self._gathered(packs, count, settings, out)
         truncation.report()
         if single:
-            return result[0]
-        return result if convert_to_numpy else list(result)
+            return as_asked(result[0], True, convert_to_tensor)
+        return as_asked(result, convert_to_numpy, convert_to_tensor)
+
+    def _gathered(self, packs: Any, count: int | None, settings: Mapping[str, Any], out: np.ndarray | None) -> Any:
+        """Return the results of all packs in the order of the inputs."""
+        precision, width = settings["precision"], settings["dimension"]
+        if settings["output_value"] != "sentence_embedding":
+            return gather_list(packs)
+        if precision.endswith("binary"):
+            dtype = np.int8 if precision == "binary" else np.uint8
+            return gather_array(packs, count, -(-width // 8), dtype, out)
+        result = gather_array(packs, count, width, self.backend.dtype, out)
+        return result if precision == "float32" else quantize_embeddings(result, precision)
 
     def encode_chunks(
         self,
@@ -281,9 +297,11 @@ class SentenceTransformer(TextModel):
         """
         check_count("batch_size", batch_size)
         check_count("size", size)
-        encoding = self._encoding(
-            prompt_name, prompt, "sentence_embedding", precision, normalize_embeddings, truncate_dim, True
+        settings = self._settings(
+            prompt_name, prompt, "sentence_embedding", precision, normalize_embeddings, truncate_dim
         )
+        self._require_final(settings)
+        encoding = self._encoding(**settings)
         texts, count = as_texts(inputs)
         return self._in_chunks(texts, count, encoding.tokenize, encoding.compute, batch_size, show_progress_bar, size)
 
@@ -291,36 +309,70 @@ class SentenceTransformer(TextModel):
         """`encode` without a progress bar."""
         return self.encode(inputs, show_progress_bar=False)
 
-    def _encoding(
+    def encode_multi_process(
         self,
-        prompt_name: str | None,
-        prompt: str | None,
-        output_value: str | None,
-        precision: str | None,
-        normalize_embeddings: bool,
-        truncate_dim: int | None,
-        as_they_come: bool,
-    ) -> Encoding:
-        """Check the settings of a call. With ``as_they_come`` each vector is final as soon as it is computed."""
-        precision = check_precision(precision)
-        if as_they_come and precision in ("int8", "uint8"):
+        sentences: Any,
+        pool: WorkerPool,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        chunk_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        precision: str | None = "float32",
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> np.ndarray:
+        """`encode` with a ``pool``, by its name until sentence-transformers 5."""
+        vectors: np.ndarray = self.encode(
+            sentences,
+            prompt_name,
+            prompt,
+            batch_size,
+            show_progress_bar,
+            precision=precision,
+            normalize_embeddings=normalize_embeddings,
+            truncate_dim=truncate_dim,
+            pool=pool,
+            chunk_size=chunk_size,
+        )
+        return vectors
+
+    def _settings(
+        self,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        output_value: str | None = "sentence_embedding",
+        precision: str | None = "float32",
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> dict[str, Any]:
+        """Return the settings of a call as `Encoding` has them."""
+        return {
+            "prompt": self._choose_prompt(prompt_name, prompt),
+            "output_value": output_value,
+            "precision": check_precision(precision),
+            "normalize_embeddings": normalize_embeddings,
+            "dimension": self._dimension(truncate_dim),
+        }
+
+    @staticmethod
+    def _require_final(settings: Mapping[str, Any]) -> None:
+        """Raise a `ValueError` where a vector is not final as soon as it is computed."""
+        precision = settings["precision"]
+        if precision in ("int8", "uint8"):
             raise ValueError(
                 f"{precision} needs the ranges of all vectors before the first is written: encode to float32, then "
                 "call quantize_embeddings"
             )
-        if as_they_come and output_value != "sentence_embedding":
+        if settings["output_value"] != "sentence_embedding":
             raise ValueError("out is for output_value='sentence_embedding'")
-        return Encoding(
-            self.transformer,
-            self.pooling,
-            self.steps,
-            self.max_seq_length,
-            prompt=self._choose_prompt(prompt_name, prompt),
-            output_value=output_value,
-            precision=precision,
-            normalize_embeddings=normalize_embeddings,
-            dimension=self._dimension(truncate_dim),
-        )
+
+    def _encoding(self, **settings: Any) -> Encoding:
+        return Encoding(self.transformer, self.pooling, self.steps, self.max_seq_length, **settings)
+
+    def _steps(self, **settings: Any) -> tuple[Tokenize, Compute]:
+        encoding = self._encoding(**settings)
+        return encoding.tokenize, encoding.compute
 
     @also_named(sentences="inputs")
     def encode_query(

@@ -22,6 +22,7 @@ from ..packing import Pack, Tokens
 from ..tokenizing.tokenizer import Tokenizer
 from .inputs import Truncation, choose_prompt, in_order, with_progress
 from .modules import Transformer
+from .pools import Packs, WorkerPool
 from .running import PACK_TOKENS, WINDOW_TEXTS, in_packs
 from .saving import write_transformer
 
@@ -173,6 +174,82 @@ class TextModel:
 
     def _choose_prompt(self, prompt_name: str | None, prompt: str | None) -> str:
         return choose_prompt(self.prompts, self.default_prompt_name, prompt_name, prompt)
+
+    # ---- processes ---------------------------------------------------------------------------------------------------
+
+    def start_multi_process_pool(self, target_devices: Sequence[Any] | None = None) -> WorkerPool:
+        """Start processes that compute the same numbers side by side, for ``pool=`` of the calls on this model.
+
+        A model uses all cores in one process already. So the default, and a single device, start no process.
+
+        Parameters
+        ----------
+        target_devices
+            One for each process, all of them the model's own: ``["cpu"] * 4``.
+
+        Raises
+        ------
+        ValueError
+            For another device than the model's.
+        RuntimeError
+            If a process ends before it is ready.
+        """
+        devices = [] if target_devices is None else list(target_devices)
+        for device in devices:
+            self.check_device(device)
+        return WorkerPool(self, self._worker(max(1, self.threads // max(1, len(devices)))), len(devices))
+
+    def _worker(self, threads: int) -> Self:
+        """Return the copy of this model that a process gets."""
+        worker = copy.copy(self)
+        worker.threads = threads
+        return worker
+
+    @staticmethod
+    def stop_multi_process_pool(pool: WorkerPool) -> None:
+        """End the processes of a pool; a second time does nothing."""
+        pool.stop()
+
+    def check_device(self, device: Any) -> None:
+        """Raise a `ValueError` if the model is on another device."""
+        if str(device) != self.backend.device:
+            raise ValueError(
+                f"device={device!r}, but the model is on {self.backend.device!r}: the device is chosen once, when the "
+                "model is loaded"
+            )
+
+    def compute_chunk(self, inputs: list[Any], first: int, settings: Mapping[str, Any]) -> tuple[Packs, Truncation]:
+        """Return the rows of the inputs, counted from ``first``, with their results; and what truncation cut."""
+        more = dict(settings)
+        self.max_seq_length, self.truncation = more.pop("max_seq_length"), more.pop("truncation")
+        batch_size = more.pop("batch_size")
+        packs, truncation = self._in_packs(iter(inputs), len(inputs), *self._steps(**more), batch_size, False)
+        truncation.seen = first
+        return [(rows + first, results) for rows, results in packs], truncation
+
+    def _steps(self, **settings: Any) -> tuple[Tokenize, Compute]:
+        """Return the functions from inputs to tokens, and from a pack to results, for the settings of a call."""
+        raise NotImplementedError
+
+    def _run(
+        self,
+        inputs: Iterator[Any],
+        count: int | None,
+        settings: Mapping[str, Any],
+        batch_size: int,
+        show_progress_bar: bool | None,
+        workers: WorkerPool | None,
+        chunk_size: int | None,
+    ) -> tuple[Iterator[tuple[np.ndarray, Sequence[Any]]], Truncation]:
+        """Do what `_in_packs` does, here or in the processes of a pool."""
+        if workers is None:
+            return self._in_packs(inputs, count, *self._steps(**settings), batch_size, show_progress_bar)
+        truncation = Truncation(self.truncation, self.max_seq_length)
+        more = {"max_seq_length": self.max_seq_length, "truncation": self.truncation, "batch_size": batch_size}
+        packs = workers.packs(inputs, count, chunk_size, {**settings, **more}, truncation)
+        return with_progress(packs, count, show_progress_bar), truncation
+
+    # ---- the run -----------------------------------------------------------------------------------------------------
 
     def _in_packs(
         self,

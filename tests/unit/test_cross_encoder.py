@@ -182,8 +182,8 @@ def test_surrogates_and_unknown_settings_are_refused(model: CrossEncoder) -> Non
         model.predict([("\udc80", "b")])
     with pytest.raises(ValueError, match="batch_size must be an integer of at least 1"):
         model.predict([("a", "b")], batch_size=0)
-    with pytest.raises(ValueError, match="no tensors here"):
-        model.predict([("a", "b")], convert_to_tensor=True)
+    with pytest.raises(ValueError, match="device='cuda', but the model is on 'cpu'"):
+        model.predict([("a", "b")], device="cuda")
     with pytest.raises(ValueError, match="num_labels is 2, but the model has 1"):
         CrossEncoder(modules=[model.transformer], num_labels=2)
     with pytest.raises(ValueError, match="expected one Transformer"):

@@ -303,8 +303,7 @@ def test_lone_surrogates_are_named_and_nul_is_a_character(model: SentenceTransfo
         ({"output_value": "tokens"}, "output_value must be one of"),
         ({"precision": "int4"}, "precision must be one of"),
         ({"truncate_dim": 0}, "truncate_dim must be an integer of at least 1"),
-        ({"convert_to_tensor": True}, "no tensors here"),
-        ({"device": "cuda"}, "device is chosen once"),
+        ({"device": "cuda"}, "the model is on .cpu.: the device is chosen once"),
         ({"prompt_name": "question"}, "prompt name 'question' is unknown; known: 'query', 'document'"),
     ],
 )
