@@ -270,7 +270,7 @@ class TextModel:
             return tokens
 
         def compute_on_device(pack: Pack) -> Sequence[Any]:
-            with self.backend.on_device():
+            with np.errstate(under="ignore"), self.backend.on_device():
                 return compute(pack)
 
         pack_tokens = self.backend.pack_tokens
