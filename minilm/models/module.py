@@ -109,7 +109,6 @@ class Placed:
         return self.train(requires_grad)
 
 
-
 class Module(Placed):
     """A model as PyTorch sees one: `Placed`, and with named parameters."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -13,13 +13,15 @@ from ..arrays import as_tensor
 from ..backends import Backend
 from ..config import check_count
 from ..functional import sigmoid, softmax
-from ..loading.hub import ModelFiles
 from ..loading.json_files import read_json
-from ..models import BertForSequenceClassification
+from ..models import BertForSequenceClassification, PreTrainedModel
 from ..packing import Pack, Tokens
+from .arguments import OLD_NAMES, Found, Loading
 from .inputs import also_named, as_asked, as_pairs, gather_array
+from .model_card import card
 from .modules import (
     Transformer,
+    as_activation,
     identity,
     load_transformer,
     only_classifier,
@@ -50,8 +52,8 @@ class CrossEncoder(TextModel):
     modules
         Instead of a name: a list of one `minilm.sentences.modules.Transformer`, whose model is a
         `minilm.models.BertForSequenceClassification`.
-    device, backend, dtype, threads, truncation
-        As in `minilm.SentenceTransformer`.
+    device, backend, dtype, threads, truncation, trust_remote_code, model_kwargs, processor_kwargs, config_kwargs
+        As in `minilm.SentenceTransformer`, and so is ``model_card_data``.
     prompts, default_prompt_name
         As in `minilm.SentenceTransformer`; a prompt goes before the first text of each pair.
     cache_folder, revision, local_files_only, token
@@ -61,34 +63,44 @@ class CrossEncoder(TextModel):
     max_length
         How many tokens of a pair are read, see `max_seq_length`.
     activation_fn
-        A function of a NumPy array that turns logits into scores. By default the one that the model's config names,
-        else sigmoid for one label, and none for several.
+        A function of a NumPy array that turns logits into scores, or a module of PyTorch. By default the one that the
+        model's config names, else sigmoid for one label, and none for several. ``default_activation_function`` is an
+        older name.
+    keep_in_fp32_modules
+        Accepted, and without effect: nothing is in half precision.
     """
 
+    model_type: ClassVar[str] = "CrossEncoder"
+    default_huggingface_organization: ClassVar[str | None] = "cross-encoder"
+
+    @also_named(**OLD_NAMES)
     def __init__(
         self,
         model_name_or_path: str | os.PathLike[str] | None = None,
         *,
         modules: Sequence[Transformer] | None = None,
-        device: str | None = None,
-        prompts: Mapping[str, str] | None = None,
+        device: Any = None,
+        prompts: Mapping[str, str | None] | None = None,
         default_prompt_name: str | None = None,
         cache_folder: str | os.PathLike[str] | None = None,
+        trust_remote_code: bool = False,
         revision: str | None = None,
         local_files_only: bool = False,
         token: str | bool | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        config_kwargs: Mapping[str, Any] | None = None,
+        model_card_data: Any = None,
         backend: str | Backend | None = None,
         num_labels: int | None = None,
         max_length: int | None = None,
         activation_fn: Activation | None = None,
-        dtype: str | None = None,
+        keep_in_fp32_modules: Sequence[str] | None = None,
+        dtype: Any = None,
         threads: int | None = None,
         truncation: str = "warn",
     ) -> None:
-        config, modules = read_or_given(
-            _with_owner(model_name_or_path),
-            modules,
-            _read,
+        loading = Loading(
             cache_folder=cache_folder,
             revision=revision,
             local_files_only=local_files_only,
@@ -96,25 +108,88 @@ class CrossEncoder(TextModel):
             backend=backend,
             device=device,
             dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            model_kwargs=model_kwargs,
+            processor_kwargs=processor_kwargs,
+            config_kwargs=config_kwargs,
         )
+        config, modules = read_or_given(_with_owner(model_name_or_path), modules, loading, _read)
         super().__init__(
             only_classifier(modules),
             prompts={**config.get("prompts", {}), **(prompts or {})},
             default_prompt_name=default_prompt_name or config.get("default_prompt_name"),
             threads=threads,
             truncation=truncation,
+            model_card_data=model_card_data,
         )
         if num_labels not in (None, self.num_labels):
             raise ValueError(f"num_labels is {num_labels}, but the model has {self.num_labels}")
         if max_length is not None:
             self.max_seq_length = max_length
-        if activation_fn is None:
-            name = config.get("activation_fn")
-            activation_fn = torch_activation(name) if name else sigmoid if self.num_labels == 1 else identity
-        self.activation_fn = activation_fn
+        self._activation_name: str | None = config.get("activation_fn")
+        self.activation_fn = activation_fn or self.get_default_activation_fn()
+
+    @property
+    def activation_fn(self) -> Activation:
+        """The function of a NumPy array that turns logits into scores; a module of PyTorch may be set, too."""
+        return self._activation_fn
+
+    @activation_fn.setter
+    def activation_fn(self, value: Activation) -> None:
+        self._activation_fn: Activation = as_activation(value)
+
+    @property
+    def default_activation_function(self) -> Activation:
+        """`activation_fn`, by its first name."""
+        return self.activation_fn
+
+    def get_default_activation_fn(self) -> Activation:
+        """Return the function that the model's config names, else sigmoid for one label, and none for several."""
+        if self._activation_name:
+            return torch_activation(self._activation_name)
+        return sigmoid if self.num_labels == 1 else identity
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The network: a `minilm.AutoModelForSequenceClassification`."""
+        return self.transformers_model
+
+    @property
+    def max_length(self) -> int:
+        """`max_seq_length`, by its first name."""
+        return self.max_seq_length
+
+    @max_length.setter
+    def max_length(self, value: int) -> None:
+        self.max_seq_length = value
+
+    def is_singular_input(self, inputs: Any) -> bool:
+        """Whether this is one pair of texts, and not many."""
+        return _is_pair(inputs)
+
+    def preprocess(self, inputs: Iterable[tuple[str, str]], prompt: str | None = None) -> Any:
+        """Return ids, token types and mask of pairs, cut to `max_seq_length`: int64 arrays [pairs, tokens]."""
+        pairs = [((prompt or "") + first, second) for first, second in as_pairs(inputs)[0]]
+        return self.tokenizer(pairs, padding=True, truncation=True, max_length=self.max_seq_length, return_tensors="np")
+
+    def tokenize(self, texts: Iterable[tuple[str, str]]) -> Any:
+        """Return what `preprocess` returns, by its name until sentence-transformers 5.3."""
+        return self.preprocess(texts)
 
     def _write_files(self, folder: Path) -> None:
         write_cross_encoder(folder, self)
+
+    def _card(self, model_name: str | None) -> str:
+        return card(
+            self.model_card_data,
+            model_name,
+            kind=type(self).__name__,
+            task="text-ranking" if self.num_labels == 1 else "text-classification",
+            tag="cross-encoder",
+            title=f"{self.num_labels} score{'s' * (self.num_labels > 1)} for pairs of texts",
+            what=f"Pairs are cut at {self.max_seq_length} tokens.",
+            example='print(model.predict([("A question", "An answer")]))',
+        )
 
     @property
     def num_labels(self) -> int:
@@ -220,7 +295,7 @@ class CrossEncoder(TextModel):
 
     def _scores(self, logits: np.ndarray, activation_fn: Activation | None) -> np.ndarray:
         """Logits [pairs, labels] → scores, [pairs] for one label."""
-        scores = (activation_fn or self.activation_fn)(logits)
+        scores: np.ndarray = as_activation(activation_fn or self.activation_fn)(logits)
         return scores.reshape(len(scores)) if self.num_labels == 1 else scores
 
     def predict_chunks(
@@ -308,15 +383,16 @@ class CrossEncoder(TextModel):
             raise ValueError(f"ranking needs a model of one label, but this one has {self.num_labels}: use predict")
 
 
-def _read(files: ModelFiles, backend: Backend) -> tuple[Mapping[str, Any], Sequence[Any]]:
+def _read(found: Found) -> tuple[Mapping[str, Any], Sequence[Any]]:
     """Read config and modules; older models name their activation function in ``config.json``."""
+    files = found.files
     path = files.get("modules.json")
     if path is not None and (entries := read_modules_json(path)) != [("Transformer", "")]:
         raise ValueError(f"{path}: expected one Transformer in the model's own folder, found {entries}")
     config = read_json(files["config.json"])
     activation = config.get("sbert_ce_default_activation_function")
     activation = (config.get("sentence_transformers") or {}).get("activation_fn", activation)
-    modules = [load_transformer(files, BertForSequenceClassification, backend)]
+    modules = [load_transformer(found, BertForSequenceClassification)]
     return {"activation_fn": activation} | read_config(files, "CrossEncoder"), modules
 
 

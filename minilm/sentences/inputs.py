@@ -8,7 +8,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..tokenizing.texts import check_batch, check_text, shorten
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Function = TypeVar("Function", bound=Callable[..., Any])
 Packs = Iterable[tuple[np.ndarray, Sequence[Any]]]  # what `running.in_packs` yields: rows and their results
 
 
@@ -131,18 +131,18 @@ def as_asked(result: Any, convert_to_numpy: bool, convert_to_tensor: bool) -> An
     return result if convert_to_numpy else list(result)
 
 
-def also_named(**old_names: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+def also_named(**old_names: str) -> Callable[[Function], Function]:
     """Decorate a function: its arguments may also be given by the names of earlier sentence-transformers versions."""
 
-    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+    def decorate(function: Function) -> Function:
         @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> T:
+        def call(*args: Any, **kwargs: Any) -> Any:
             for old, new in old_names.items():
                 if old in kwargs and new not in kwargs:
                     kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
 
-        return call
+        return cast(Function, call)
 
     return decorate
 

@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..arrays import as_numpy, as_tensor, is_tensor
+from ..arrays import as_tensor
 from ..backends import Backend
 from ..config import check_count
-from ..loading.hub import ModelFiles
 from ..vectors.quantization import check_precision, quantize_embeddings
-from ..vectors.similarity import SIMILARITIES, SimilarityFunction, similarity_name
+from ..vectors.similarity import SimilarityFunction
+from .arguments import OLD_NAMES, Found, Loading
 from .encoding import Encoding
 from .inputs import also_named, as_asked, as_texts, gather_array, gather_list
-from .modules import Dense, Normalize, Pooling, check_modules, load_modules, read_config
+from .modules import check_modules, load_modules, read_config
 from .pools import WorkerPool, pool_for
-from .saving import write_sentence_transformer
-from .text_model import Compute, TextModel, Tokenize, read_or_given
+from .text_model import Compute, Tokenize, read_or_given
+from .vector_model import VectorModel
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec, Self
+
+    P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class SentenceTransformer(TextModel):
+def _with_prompt_of(task: str, encode: Callable[P, T]) -> Callable[P, T]:
+    """Return `encode` with the prompt for a task, unless another is given."""
+
+    @functools.wraps(encode)
+    def encode_for_task(*args: P.args, **kwargs: P.kwargs) -> T:
+        model, *values = args
+        given = (*values[1:3], kwargs.get("prompt_name"), kwargs.get("prompt"))  # after the inputs
+        if all(one is None for one in given):
+            name = getattr(model, f"{task}_prompt_name")
+            if len(values) > 1:
+                values[1] = name
+            else:
+                kwargs["prompt_name"] = name
+        found: T = model.encode(*values, **kwargs)  # type: ignore[attr-defined]
+        return found
+
+    encode_for_task.__name__ = f"encode_{task}"
+    encode_for_task.__qualname__ = f"SentenceTransformer.encode_{task}"
+    encode_for_task.__doc__ = f"""`encode` with the prompt for the task {task!r}, unless another is given.
+
+        It is the one that `{task}_prompt_name` names, if there is one.
+        """
+    return encode_for_task
+
+
+class SentenceTransformer(VectorModel):
     """A model that turns texts into vectors whose directions tell how alike the texts are.
 
     The constructor takes a name and reads the model's files, as the package sentence-transformers does; or it takes
@@ -44,8 +74,19 @@ class SentenceTransformer(TextModel):
         Texts that `encode` puts before its inputs, by name. They add to those of the model's config, and win over them.
     default_prompt_name
         The prompt for calls that name none.
-    cache_folder, revision, local_files_only, token
-        Where and how the files are found, see `minilm.loading.hub.find_files`.
+    cache_folder, revision, local_files_only, token, use_auth_token
+        Where and how the files are found, see `minilm.loading.hub.find_files`; ``use_auth_token`` is an older name of
+        ``token``.
+    trust_remote_code
+        Accepted, and without effect: no code of a checkpoint is run.
+    model_kwargs, config_kwargs
+        Arguments of transformers' ``from_pretrained``: ``torch_dtype``, ``device_map`` and values for ``config.json``
+        act; what changes no number, such as ``attn_implementation="sdpa"``, is accepted; anything else is an error.
+    processor_kwargs
+        Settings of the tokenizer that win over its files, such as ``model_max_length``. Older names of this argument
+        are ``tokenizer_kwargs`` and ``tokenizer_args``.
+    model_card_data
+        A `minilm.sentences.model_card.ModelCardData`: what the README.md of a saved model says.
     similarity_fn_name
         ``"cosine"`` (the default), ``"dot"``, ``"euclidean"`` or ``"manhattan"``.
     truncate_dim
@@ -69,37 +110,47 @@ class SentenceTransformer(TextModel):
     [[0.4046]]
     """
 
+    @also_named(**OLD_NAMES)
     def __init__(
         self,
         model_name_or_path: str | os.PathLike[str] | None = None,
         *,
         modules: Sequence[Any] | None = None,
-        device: str | None = None,
-        prompts: Mapping[str, str] | None = None,
+        device: Any = None,
+        prompts: Mapping[str, str | None] | None = None,
         default_prompt_name: str | None = None,
         cache_folder: str | os.PathLike[str] | None = None,
+        trust_remote_code: bool = False,
         revision: str | None = None,
         local_files_only: bool = False,
         token: str | bool | None = None,
+        use_auth_token: str | bool | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        config_kwargs: Mapping[str, Any] | None = None,
+        model_card_data: Any = None,
         similarity_fn_name: str | SimilarityFunction | None = None,
         truncate_dim: int | None = None,
         backend: str | Backend | None = None,
-        dtype: str | None = None,
+        dtype: Any = None,
         threads: int | None = None,
         truncation: str = "warn",
     ) -> None:
-        config, modules = read_or_given(
-            model_name_or_path,
-            modules,
-            _read,
+        loading = Loading(
             cache_folder=cache_folder,
             revision=revision,
             local_files_only=local_files_only,
             token=token,
+            use_auth_token=use_auth_token,
             backend=backend,
             device=device,
             dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            model_kwargs=model_kwargs,
+            processor_kwargs=processor_kwargs,
+            config_kwargs=config_kwargs,
         )
+        config, modules = read_or_given(model_name_or_path, modules, loading, _read)
         transformer, pooling, steps = check_modules(modules)
         super().__init__(
             transformer,
@@ -107,46 +158,17 @@ class SentenceTransformer(TextModel):
             default_prompt_name=default_prompt_name or config.get("default_prompt_name"),
             threads=threads,
             truncation=truncation,
+            model_card_data=model_card_data,
         )
-        self.pooling: Pooling = pooling
-        self.steps: tuple[Dense | Normalize, ...] = steps
+        self.pooling = pooling
+        self.steps = steps
         self.similarity_fn_name = similarity_fn_name or config.get("similarity_fn_name") or "cosine"
         self.truncate_dim = truncate_dim if truncate_dim is not None else config.get("truncate_dim")
 
-    def _write_files(self, folder: Path) -> None:
-        write_sentence_transformer(folder, self)
-
-    # ---- settings ----------------------------------------------------------------------------------------------------
-
-    @property
-    def similarity_fn_name(self) -> str:
-        """The measure of `similarity`: ``"cosine"``, ``"dot"``, ``"euclidean"`` or ``"manhattan"``."""
-        return self._similarity_fn_name
-
-    @similarity_fn_name.setter
-    def similarity_fn_name(self, value: str | SimilarityFunction) -> None:
-        self._similarity_fn_name = similarity_name(value)
-
-    @property
-    def truncate_dim(self) -> int | None:
-        """How many components of every vector are kept; None: all."""
-        return self._truncate_dim
-
-    @truncate_dim.setter
-    def truncate_dim(self, value: int | None) -> None:
-        self._truncate_dim = None if value is None else check_count("truncate_dim", value)
-
-    @property
-    def _width(self) -> int:
-        """How many components a vector has before it is truncated."""
-        widths = [step.out_features for step in self.steps if isinstance(step, Dense)]
-        return widths[-1] if widths else len(self.pooling.modes) * self.transformer.model.config.hidden_size
-
-    def get_embedding_dimension(self) -> int:
-        """Return how many components a vector has."""
-        return self._width if self.truncate_dim is None else min(self._width, self.truncate_dim)
-
-    get_sentence_embedding_dimension = get_embedding_dimension  # its name until sentence-transformers 5
+    @classmethod
+    def load(cls, input_path: str | os.PathLike[str]) -> Self:
+        """Read a folder: what the constructor does, by its name in earlier versions of sentence-transformers."""
+        return cls(input_path)
 
     # ---- texts to vectors --------------------------------------------------------------------------------------------
 
@@ -374,84 +396,9 @@ class SentenceTransformer(TextModel):
         encoding = self._encoding(**settings)
         return encoding.tokenize, encoding.compute
 
-    @also_named(sentences="inputs")
-    def encode_query(
-        self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **kwargs: Any
-    ) -> Any:
-        """`encode` with the prompt named ``"query"``, if there is one, unless another is given."""
-        if prompt_name is None and prompt is None and "query" in self.prompts:
-            prompt_name = "query"
-        return self.encode(inputs, prompt_name, prompt, *args, **kwargs)
-
-    @also_named(sentences="inputs")
-    def encode_document(
-        self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **kwargs: Any
-    ) -> Any:
-        """`encode` with the prompt named by `document_prompt_name`, unless another is given."""
-        if prompt_name is None and prompt is None:
-            prompt_name = self.document_prompt_name
-        return self.encode(inputs, prompt_name, prompt, *args, **kwargs)
-
-    @property
-    def document_prompt_name(self) -> str | None:
-        """The name of the prompt for documents: the first of "document", "passage" and "corpus" that there is."""
-        return next((name for name in ("document", "passage", "corpus") if name in self.prompts), None)
-
-    def _dimension(self, truncate_dim: int | None) -> int:
-        if truncate_dim is None:
-            return self.get_embedding_dimension()
-        return min(self._width, check_count("truncate_dim", truncate_dim))
-
-    # ---- tokens ------------------------------------------------------------------------------------------------------
-
-    def tokenize(self, texts: Sequence[str]) -> Any:
-        """Return ids, token types and mask of the texts, cut to `max_seq_length`: int64 arrays [texts, tokens]."""
-        return self.tokenizer(
-            list(as_texts(texts)[0]), padding=True, truncation=True, max_length=self.max_seq_length, return_tensors="np"
-        )
-
-    preprocess = tokenize  # its name since sentence-transformers 5.3
-
-    def token_count(self, texts: Any, prompt_name: str | None = None, prompt: str | None = None) -> Any:
-        """Return how many tokens the texts have before anything is cut, prompt, [CLS] and [SEP] included.
-
-        An int for a string, an int64 array [texts] for many. What has more than `max_seq_length` will be cut.
-        """
-        prompt = self._choose_prompt(prompt_name, prompt)
-        single = isinstance(texts, str)
-        iterator, _ = as_texts([texts] if single else texts)
-        counts: list[int] = []
-        while batch := [prompt + text for text in itertools.islice(iterator, 1024)]:
-            counts += (len(tokens.input_ids) for tokens in self.tokenizer.encode_packed(batch)[0])
-        return counts[0] if single else np.array(counts, np.int64)
-
-    # ---- vectors compared --------------------------------------------------------------------------------------------
-
-    def similarity(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
-        """Compare every vector with every other, as `similarity_fn_name` says: [m, hidden], [n, hidden] → [m, n].
-
-        Tensors of PyTorch give a tensor. Packed bits (``precision="binary"``) are a `ValueError`.
-        """
-        self._refuse_bits(embeddings1, embeddings2)
-        return SIMILARITIES[self.similarity_fn_name][0](embeddings1, embeddings2)
-
-    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
-        """Compare the vectors row by row: twice [n, hidden] → [n]."""
-        self._refuse_bits(embeddings1, embeddings2)
-        return SIMILARITIES[self.similarity_fn_name][1](embeddings1, embeddings2)
-
-    def _refuse_bits(self, *embeddings: Any) -> None:
-        """Raise a `ValueError` for packed bits: as numbers they mean nothing."""
-        width = self.get_embedding_dimension()
-        for vectors in embeddings:
-            array = np.asanyarray(vectors) if not is_tensor(vectors) else as_numpy(vectors)
-            if array.dtype in (np.int8, np.uint8) and array.shape[-1:] == (-(-width // 8),) and width > 1:
-                raise ValueError(
-                    f"{array.shape[-1]} bytes are the packed bits of {width} components, whose similarity is how many "
-                    "bits agree: search them with minilm.util.semantic_search_faiss(…, corpus_precision='ubinary'), or "
-                    "compare float32 vectors"
-                )
+    encode_query = _with_prompt_of("query", encode)
+    encode_document = _with_prompt_of("document", encode)
 
 
-def _read(files: ModelFiles, backend: Backend) -> tuple[Mapping[str, Any], Sequence[Any]]:
-    return read_config(files, "SentenceTransformer"), load_modules(files, backend)
+def _read(found: Found) -> tuple[Mapping[str, Any], Sequence[Any]]:
+    return read_config(found.files, "SentenceTransformer"), load_modules(found)
