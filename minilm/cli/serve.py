@@ -74,7 +74,7 @@ def _number(name: str, default: float, help_text: str, least: float = 1) -> Call
               help="Put this prompt of the model before every text, unless a request names another.")  # fmt: skip
 @_number("--max-concurrent-requests", 512, "Refuse more requests at a time, with 429.")
 @_number("--max-queue-tokens", 131_072, "Refuse requests, with 429, while so many tokens wait.")
-@_number("--max-batch-tokens", 384, "Compute so many tokens together.")
+@_number("--max-batch-tokens", 256, "Compute so many tokens together.")
 @_number("--max-client-batch-size", 2048, "Refuse more texts in one request.")
 @_number("--payload-limit", 16_000_000, "Refuse larger bodies, in bytes.")
 @_number("--shutdown-timeout", 30.0, "After SIGTERM, wait so many seconds for requests in work.", least=0)
@@ -127,35 +127,28 @@ def run(served: Served, begun: float, **options: Any) -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise ImportError(f"minilm serve needs further packages ({error.name}): pip install 'minilm[serve]'") from error
-    import logging
-
     from ..serving import server
     from ..serving.app import create_app
     from ..serving.log import Log
     from ..serving.settings import Settings
 
     log = Log(options["json_output"])
-    for name in ("minilm", "uvicorn.error"):
-        logging.getLogger(name).addHandler(log.handler())
-        logging.getLogger(name).propagate = False
-    listening = server.listen(options["hostname"], options["port"], options["uds_path"])
-    models = served.load(
-        backend=options["backend"], device=options["device"], threads=options["threads"],
-        local_files_only=options["offline"],
-    )  # fmt: skip
-    fields = (
-        "max_concurrent_requests", "max_queue_tokens", "max_batch_tokens", "max_client_batch_size", "payload_limit",
-        "auto_truncate", "reject_empty", "default_prompt_name", "api_key",
-    )  # fmt: skip
-    settings = Settings(**{name: options[name] for name in fields}, cors_allow_origins=tuple(options["origins"]))
-    app = create_app(models, settings, log.request if options["access_log"] else None)
+    address = options["hostname"], options["port"], options["uds_path"]
+    with log.of_loggers("minilm", "uvicorn.error"), server.listen(*address) as listening:
+        models = served.load(
+            backend=options["backend"], device=options["device"], threads=options["threads"],
+            local_files_only=options["offline"],
+        )  # fmt: skip
+        given = {name: options[name] for name in Settings.__dataclass_fields__ if name in options}
+        settings = Settings(**given, cors_allow_origins=tuple(options["origins"]))
+        app = create_app(models, settings, log.request if options["access_log"] else None)
 
-    def say_ready() -> None:
-        what = ", ".join(f"{model.name} ({model.kind})" for model in models)
-        seconds = time.perf_counter() - begun
-        log.message("INFO", f"ready after {seconds:.1f} s: {what} at {server.address(listening)}")
+        def say_ready() -> None:
+            what = ", ".join(f"{model.name} ({model.kind})" for model in models)
+            seconds = time.perf_counter() - begun
+            log.message("INFO", f"ready after {seconds:.1f} s: {what} at {server.address(listening)}")
 
-    interrupted = server.run(app, listening, shutdown_timeout=options["shutdown_timeout"], on_ready=say_ready)
-    log.message("INFO", "all requests are answered" if not interrupted else "interrupted")
+        interrupted = server.run(app, listening, shutdown_timeout=options["shutdown_timeout"], on_ready=say_ready)
+        log.message("INFO", "all requests are answered" if not interrupted else "interrupted")
     if interrupted:
         raise KeyboardInterrupt

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 import orjson
@@ -58,9 +60,20 @@ class Log:
         except (OSError, ValueError):  # nobody reads the log any more: go on serving
             pass
 
-    def handler(self) -> logging.Handler:
-        """Return a handler that writes what Python's loggers say."""
-        return _Handler(self)
+    @contextlib.contextmanager
+    def of_loggers(self, *names: str) -> Iterator[None]:
+        """Write what Python's loggers of these names say, inside the ``with`` block."""
+        handler, loggers = _Handler(self), [logging.getLogger(name) for name in names]
+        before = [logger.propagate for logger in loggers]
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.propagate = False
+        try:
+            yield
+        finally:
+            for logger, propagate in zip(loggers, before, strict=True):
+                logger.removeHandler(handler)
+                logger.propagate = propagate
 
 
 class _Handler(logging.Handler):

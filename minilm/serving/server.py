@@ -117,6 +117,7 @@ def run(app: Any, listening: socket.socket, *, shutdown_timeout: float, on_ready
         timeout_graceful_shutdown=max(1, round(shutdown_timeout)),
     )  # fmt: skip
     server = Server(config, on_ready)
+    name = listening.getsockname()
     switch = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
@@ -126,7 +127,6 @@ def run(app: Any, listening: socket.socket, *, shutdown_timeout: float, on_ready
     finally:
         gc.unfreeze()
         sys.setswitchinterval(switch)
-        name = listening.getsockname() if listening.fileno() >= 0 else None
         listening.close()
         if isinstance(name, str):
             Path(name).unlink(missing_ok=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..sentences.running import PACK_TOKENS
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -44,7 +42,7 @@ class Settings:
 
     max_concurrent_requests: int = 512
     max_queue_tokens: int = 131_072
-    max_batch_tokens: int = PACK_TOKENS
+    max_batch_tokens: int = 256  # fewer than `encode` has: who comes next waits for less
     max_client_batch_size: int = 2048
     payload_limit: int = 16_000_000
     auto_truncate: bool = True
