@@ -16,7 +16,7 @@ from starlette.routing import Route
 from . import ollama, openai, rerank, tei
 from .endpoint import Endpoint, Handler
 from .gate import AccessLog, Gate, http_error
-from .info import describe, health, metrics, tell, tell_of_model
+from .info import describe, document, health, metrics, page, tell, tell_of_model
 from .models import ServedModel
 from .service import Service
 from .settings import Settings
@@ -100,6 +100,8 @@ def create_app(
         Route("/v1/models/{name:path}", tell_of_model(service), methods=["GET"]),
         *(Route(path, health(service), methods=["GET"]) for path in ("/health", "/", "/ping")),
         Route("/metrics", metrics(service), methods=["GET"]),
+        *(Route(path, document(service), methods=["GET"]) for path in ("/openapi.json", "/api-doc/openapi.json")),
+        Route("/docs", page, methods=["GET"]),
     ]
     app = Starlette(
         routes=routes,

@@ -20,7 +20,8 @@ logger: logging.Logger = logging.getLogger("minilm.serving")
 
 AccessLog = Callable[[dict[str, Any]], None]  # what there is to say of a request
 
-PUBLIC = ("/health", "/", "/ping", "/metrics")  # may be read without a key
+# May be read without a key: nothing here tells of texts.
+PUBLIC = ("/health", "/", "/ping", "/metrics", "/docs", "/openapi.json", "/api-doc/openapi.json")
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -90,7 +91,7 @@ async def http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     where = f"{request.method} {request.url.path[:200]}"
     message = {
-        404: f"there is no route {where}",
+        404: f"there is no route {where}; GET /openapi.json lists them",
         405: f"there is no {where}; this route is for {(error.headers or {}).get('Allow', 'another method')}",
     }.get(error.status_code, error.detail)
     found = ServiceError(kind_of_status(error.status_code), message)

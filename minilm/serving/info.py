@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
 from .. import __version__
-from . import openai
+from . import openai, openapi
 from .endpoint import to_json
 from .errors import ServiceError
 from .models import ServedModel
@@ -76,6 +77,21 @@ def health(service: Service) -> Answer:
         return Response()
 
     return route
+
+
+def document(service: Service) -> Answer:
+    """Return the route of the OpenAPI document."""
+    body = to_json(openapi.document(with_key=service.settings.api_key is not None))
+
+    async def route(request: Request) -> Response:
+        return Response(body, media_type="application/json")
+
+    return route
+
+
+async def page(request: Request) -> Response:
+    """Show the OpenAPI document to people; the page needs nothing from elsewhere."""
+    return FileResponse(Path(__file__).with_name("docs.html"), media_type="text/html")
 
 
 def metrics(service: Service) -> Answer:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import math
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -239,6 +242,16 @@ def test_health_and_headers(client: TestClient) -> None:
     assert all(headers[name].isdigit() for name in times)
 
 
+def test_the_document_has_every_route_and_the_page_needs_nothing_from_elsewhere(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert client.get("/api-doc/openapi.json").json()["paths"] == paths
+    assert {path for path, methods in paths.items() if "post" in methods} == set(POST)
+    told = {"/health", "/", "/ping", "/metrics", "/v1/models/{name}"}
+    assert {path for path, methods in paths.items() if "get" in methods} == set(GET) | told
+    page = client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html") and "http" not in page.text.replace("httpx", "")
+
+
 # ---- which model -----------------------------------------------------------------------------------------------------
 
 
@@ -352,7 +365,7 @@ def test_every_error_is_json(path: str, client: TestClient) -> None:
         assert "error" in response.json() or "message" in response.json()
     if path == "/nowhere":
         assert response.json() == {
-            "error": "there is no route POST /nowhere",
+            "error": "there is no route POST /nowhere; GET /openapi.json lists them",
             "error_type": "NotFound",
         }
 
@@ -425,6 +438,45 @@ def test_a_body_that_is_too_large_is_413(models: dict[str, Any]) -> None:
         unknown = client.post("/embed", content=chunks, headers={"content-type": "application/json"})
         assert unknown.status_code == 413
         assert client.post("/embed", json={"inputs": "a"}).status_code == 200
+
+
+def test_an_engine_that_hangs_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    served, go = embedder(), threading.Event()
+    forward = served.model.transformer.model.forward_packed
+    with client_of(served, hang_seconds=0.2) as client, ThreadPoolExecutor(1) as clients:
+        model = type(served.model.transformer.model)
+        monkeypatch.setattr(model, "forward_packed", lambda self, pack: go.wait(20) and forward(pack))
+        answer = clients.submit(client.post, "/embed", json={"inputs": "a"})
+        end = time.monotonic() + 20
+        while client.get("/health").status_code == 200 and time.monotonic() < end:
+            time.sleep(0.02)
+        response = client.get("/health")
+        assert (response.status_code, response.json()["error_type"]) == (503, "Unhealthy")
+        go.set()
+        assert answer.result().status_code == 200 and client.get("/health").status_code == 200
+
+
+def test_a_failure_of_the_engine_is_told_without_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = embedder()
+
+    def fail(self: Any, pack: Any) -> Any:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(type(served.model.transformer.model), "forward_packed", fail)
+    with client_of(served) as client:
+        response = client.post("/embed", json={"inputs": "a"})
+        assert (response.status_code, response.json()) == (
+            424,
+            {"error": "inference failed: RuntimeError", "error_type": "Backend"},
+        )
+        monkeypatch.undo()
+        monkeypatch.setattr("minilm.serving.tei.cos_sim", fail)
+        body = {"inputs": {"source_sentence": "a", "sentences": ["b"]}}
+        response = client.post("/similarity", json=body)
+        assert response.status_code == 500 and "secret" not in response.text and "Traceback" not in response.text
+    assert "a secret" in caplog.text
 
 
 # ---- metrics ---------------------------------------------------------------------------------------------------------

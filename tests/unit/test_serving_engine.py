@@ -165,7 +165,9 @@ def test_an_error_is_its_own_requests(recorder: Recorder, engine_of: Callable[..
     assert all(done.wait(20) for _, done in jobs)
     assert [repr(job.error) for job, _ in jobs] == ["None", "ValueError('wrong')", "None"]
     assert jobs[0][0].results == [1, 11] and jobs[2][0].results == [3, 13]
-    assert submit(engine, recorder, text(7, 1))[1].wait(20) and engine.longest_run() == 0
+    assert submit(engine, recorder, text(7, 1))[1].wait(20)
+    engine.close()
+    assert engine.longest_run() == 0
 
 
 def test_a_cancelled_request_is_not_computed(recorder: Recorder, engine_of: Callable[..., Engine]) -> None:
