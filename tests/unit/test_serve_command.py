@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -119,6 +120,19 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
 def test_vectors_are_those_of_encode(server: Served, folder: Path) -> None:
     expected = SentenceTransformer(folder, backend="numpy").encode(["a b", ""])
     np.testing.assert_allclose(np.array(server.embed(["a b", ""]), np.float32), expected, rtol=0, atol=1e-6)
+
+
+def test_the_real_checkpoint_gives_encodes_bits_under_load(model_dir: Path) -> None:
+    texts = [f"{start} of {'many words ' * (i % 7)}text {i}" for start in ("one", "two") for i in range(20)]
+    expected = SentenceTransformer(model_dir).encode(texts)
+    with serving("--model", model_dir, "--backend", "numba") as server, ThreadPoolExecutor(9) as clients:
+
+        def vector_of(text: str) -> np.ndarray:
+            _, _, body = server.request("POST", "/v1/embeddings", {"input": text, "encoding_format": "base64"})
+            return np.frombuffer(base64.b64decode(body["data"][0]["embedding"]), "<f4")
+
+        np.testing.assert_array_equal(list(clients.map(vector_of, texts)), expected)
+        np.testing.assert_array_equal(np.array(server.embed(texts), np.float32), expected)
 
 
 def test_the_log_has_a_line_for_each_request(server: Served) -> None:

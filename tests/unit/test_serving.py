@@ -198,7 +198,7 @@ def test_openai_embeddings_as_numbers_and_in_base64(client: TestClient, models: 
         close([one["embedding"] for one in body["data"]], expected)
     body = client.post("/v1/embeddings", json={"input": TEXTS, "encoding_format": "base64"}).json()
     for one, vector in zip(body["data"], expected, strict=True):
-        np.testing.assert_array_equal(np.frombuffer(base64.b64decode(one["embedding"]), "<f4"), vector)
+        close(np.frombuffer(base64.b64decode(one["embedding"]), "<f4"), vector)
     short = client.post("/v1/embeddings", json={"input": "a", "dimensions": 3}).json()["data"][0]["embedding"]
     assert len(short) == 3 and math.isclose(np.linalg.norm(short), 1, abs_tol=1e-6)
 
