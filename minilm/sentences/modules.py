@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import functional, heads
-from ..arrays import Array
+from ..arrays import Array, as_numpy, as_tensor
 from ..backends import Backend
+from ..config import BertConfig
 from ..loading.checkpoint import read_tensors
 from ..loading.hub import ModelFiles
 from ..loading.json_files import naming, read_json, read_json_if_there
@@ -22,6 +23,7 @@ from ..operations import Operations
 from ..parameters import unflatten
 from ..tokenizing.tokenizer import Tokenizer, tokenizer_from_files
 from ..vectors.similarity import SIMILARITIES
+from .arguments import Found
 
 logger: logging.Logger = logging.getLogger("minilm")
 
@@ -49,6 +51,38 @@ def torch_activation(path: Any) -> Callable[[Array], Array]:
         known = ", ".join(_TORCH_ACTIVATIONS)
         raise ValueError(f"activation {path!r:.80} is not implemented; known from torch.nn: {known}")
     return _TORCH_ACTIVATIONS[name]
+
+
+def as_activation(function: Any) -> Callable[[Array], Array]:
+    """Return a function of an array: ``function`` itself; for a module of PyTorch its twin here, or a wrapper of it.
+
+    Raises
+    ------
+    TypeError
+        For what cannot be called.
+    """
+    kind = type(function)
+    if kind.__module__.startswith("torch.nn") and kind.__name__ in _TORCH_ACTIVATIONS:
+        twin = _TORCH_ACTIVATIONS[kind.__name__]
+        if getattr(function, "approximate", "none") == "none":
+            return twin
+    if not callable(function):
+        raise TypeError(f"an activation must be a function of an array, got {function!r:.60}")
+    if any(base.__module__.startswith("torch.nn") for base in kind.__mro__):
+        return OfTensors(function)
+    called: Callable[[Array], Array] = function
+    return called
+
+
+@dataclass(frozen=True)
+class OfTensors:
+    """A module of PyTorch as a function of NumPy arrays."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, x: Array) -> Array:
+        """Compute on a tensor that shares the array's memory."""
+        return as_numpy(self.function(as_tensor(x)))
 
 
 def torch_activation_name(function: Callable[[Array], Array]) -> str:
@@ -82,6 +116,22 @@ class Transformer:
     model: PreTrainedModel
     tokenizer: Tokenizer
     max_seq_length: int | None = None
+
+    @property
+    def auto_model(self) -> PreTrainedModel:
+        """`model`, by its first name."""
+        return self.model
+
+    @property
+    def config(self) -> BertConfig:
+        """The config of the network."""
+        return self.model.config
+
+    def get_embedding_dimension(self) -> int:
+        """Return how many components a token's vector has."""
+        return self.model.config.hidden_size
+
+    get_word_embedding_dimension = get_embedding_dimension  # its name until sentence-transformers 5
 
 
 @dataclass(frozen=True)
@@ -170,7 +220,7 @@ _POOLING_FLAGS = {
 }
 
 
-def load_modules(files: ModelFiles, backend: Backend) -> list[Transformer | Pooling | Dense | Normalize]:
+def load_modules(found: Found) -> list[Transformer | Pooling | Dense | Normalize]:
     """Load the steps that ``modules.json`` lists; without that file, a transformer and mean pooling.
 
     Raises
@@ -178,12 +228,13 @@ def load_modules(files: ModelFiles, backend: Backend) -> list[Transformer | Pool
     ValueError
         If there is a module of another kind, or one that works on anything but the text's vector.
     """
+    files, backend = found.files, found.backend
     path = files.get("modules.json")
     entries = read_modules_json(path) if path is not None else [("Transformer", ""), ("Pooling", "")]
     modules: list[Transformer | Pooling | Dense | Normalize] = []
     for kind, folder in entries:
         if kind == "Transformer":
-            modules.append(load_transformer(files.subfolder(folder), BertModel, backend))
+            modules.append(load_transformer(replace(found, files=files.subfolder(folder)), BertModel))
         elif kind == "Pooling":
             modules.append(read_pooling(files[f"{folder}/config.json"]) if path is not None else Pooling())
         elif kind == "Dense":
@@ -237,15 +288,18 @@ def _check_settings(config: Mapping[str, Any]) -> None:
         raise ValueError(f"truncate_dim must be a positive integer or null, found {kept!r:.80}")
 
 
-def load_transformer(files: ModelFiles, model_class: type[PreTrainedModel], backend: Backend) -> Transformer:
+def load_transformer(found: Found, model_class: type[PreTrainedModel]) -> Transformer:
     """Load the tokenizer, and a model of ``model_class``."""
-    model = model_class.from_files(files, backend)
+    files = found.files
+    model = model_class.from_files(files, found.backend, **found.config_values)
     path, config = read_json_if_there(files, "sentence_bert_config.json")
     if path is None and model.config.model_type != "bert":  # before 2020 the file was named after the family
         path, config = read_json_if_there(files, f"sentence_{model.config.model_type}_config.json")
-    tokenizer = tokenizer_from_files(files)
+    tokenizer = tokenizer_from_files(files, **found.tokenizer_settings)
     if config.get("do_lower_case") and tokenizer.tokenize("A") != tokenizer.tokenize("a"):
         raise ValueError(f"{path}: do_lower_case for a tokenizer that keeps capitals is not implemented")
+    if "model_max_length" in found.tokenizer_settings:
+        config = {}
     limit = max_seq_length(config, path, tokenizer.model_max_length, model.config.max_tokens)
     return Transformer(model, tokenizer, limit)
 
