@@ -124,6 +124,17 @@ def test_predict_sorts_the_labels(client: TestClient, models: dict[str, Any]) ->
     close(softmax(np.array([one["score"] for one in raw])), [one["score"] for one in single])
 
 
+def test_predict_as_hugging_faces_inference_api_has_it(client: TestClient, models: dict[str, Any]) -> None:
+    with client_of(models["classifier"]) as client:
+        for path in ("/", "/predict"):
+            expected = client.post("/predict", json={"inputs": ["a b"]}).json()
+            assert client.post(path, json={"inputs": "a b", "parameters": {}}).json() == [expected]
+            best = client.post(path, json={"inputs": "a b", "parameters": {"top_k": 1}}).json()
+            assert best == [expected[:1]]
+            raw = client.post(path, json={"inputs": "a b", "parameters": {"function_to_apply": "none"}}).json()
+            assert raw == [client.post("/predict", json={"inputs": "a b", "raw_scores": True}).json()]
+
+
 def test_predict_by_a_reranker_gives_its_one_label(models: dict[str, Any]) -> None:
     with client_of(models["reranker"]) as client:
         (label,) = client.post("/predict", json={"inputs": ["a", "b"]}).json()
