@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from .functional import ACTIVATIONS
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+CALL_SETTINGS = ("output_hidden_states", "output_attentions", "return_dict")  # what a model's call returns
 
 # Bounds against corrupted numbers: these two decide how many names are made. Other sizes are only compared with shapes.
 _MAX_LAYERS = 1_000
@@ -44,6 +46,8 @@ class BertConfig:
         The activation in the head of a masked-LM. None: `hidden_act`.
     classifier_act
         The activation in the head of a classifier of texts.
+    output_hidden_states, output_attentions, return_dict
+        What a model's call returns unless it is told otherwise; see `minilm.models.BertModel`.
 
     Examples
     --------
@@ -71,6 +75,9 @@ class BertConfig:
     id2label: Mapping[int, str] | None = dataclasses.field(default=None, hash=False)
     num_labels: int | None = None
     architectures: tuple[str, ...] = ()
+    output_hidden_states: bool = False
+    output_attentions: bool = False
+    return_dict: bool = True
     model_type: str = "bert"
     embedding_size: int | None = None
     first_position: int = 0
@@ -90,16 +97,16 @@ class BertConfig:
             "num_hidden_groups",
             "inner_group_num",
         ):
-            _require_integer(name, getattr(self, name), minimum=1)
+            self._require_integer(name, minimum=1)
         for name in ("type_vocab_size", "first_position", "relative_attention_num_buckets"):
-            _require_integer(name, getattr(self, name), minimum=0)
+            self._require_integer(name, minimum=0)
         if self.embedding_size is not None:
-            _require_integer("embedding_size", self.embedding_size, minimum=1)
-        _require_integer("num_hidden_layers", self.num_hidden_layers, minimum=0, maximum=_MAX_LAYERS)
+            self._require_integer("embedding_size", minimum=1)
+        self._require_integer("num_hidden_layers", minimum=0, maximum=_MAX_LAYERS)
         if self.pad_token_id is not None:
-            _require_integer("pad_token_id", self.pad_token_id, minimum=0)
+            self._require_integer("pad_token_id", minimum=0)
         if self.num_labels is not None:
-            _require_integer("num_labels", self.num_labels, minimum=1, maximum=_MAX_LABELS)
+            self._require_integer("num_labels", minimum=1, maximum=_MAX_LABELS)
         if self.max_tokens < 1:
             raise ValueError(
                 f"max_position_embeddings {self.max_position_embeddings} leaves no position for a token: "
@@ -113,14 +120,26 @@ class BertConfig:
             act = getattr(self, name)
             if (act is not None or name != "masked_lm_act") and (not isinstance(act, str) or act not in ACTIVATIONS):
                 raise ValueError(f"{name} {act!r} is not implemented; known: {', '.join(ACTIVATIONS)}")
-        if type(self.layer_norm_eps) not in (int, float) or not 0 <= self.layer_norm_eps < 1:
-            raise ValueError(f"layer_norm_eps must be a number in [0, 1), got {self.layer_norm_eps!r}")
-        if not isinstance(self.tie_word_embeddings, bool):
-            raise ValueError(f"tie_word_embeddings must be true or false, got {self.tie_word_embeddings!r}")
+        eps = self.layer_norm_eps
+        if isinstance(eps, bool) or not isinstance(eps, numbers.Real) or not 0 <= eps < 1:
+            raise ValueError(f"layer_norm_eps must be a number in [0, 1), got {eps!r}")
+        object.__setattr__(self, "layer_norm_eps", float(eps))
+        for name in ("tie_word_embeddings", *CALL_SETTINGS):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
         if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
             raise ValueError(f"problem_type {self.problem_type!r} is unknown; known: {', '.join(PROBLEM_TYPES)}")
         object.__setattr__(self, "id2label", _label_names(self.id2label))
+        if self.num_labels is None and self.id2label:
+            object.__setattr__(self, "num_labels", len(self.id2label))
         object.__setattr__(self, "architectures", _names("architectures", self.architectures))
+
+    def _require_integer(self, name: str, minimum: int, maximum: int = 2**31 - 1) -> None:
+        """Check a number, and keep it as Python's: NumPy's come from arrays, and JSON can't hold them."""
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not minimum <= int(value) <= maximum:
+            raise ValueError(f"{name} must be an integer from {minimum} to {maximum}, got {value!r}")
+        object.__setattr__(self, name, int(value))
 
     @property
     def embedding_width(self) -> int:
@@ -156,6 +175,21 @@ class BertConfig:
             )
         return tuple(f"LABEL_{number}" for number in range(self.num_labels))
 
+    @property
+    def label2id(self) -> dict[str, int]:
+        """The numbers of a classifier's outputs by their names; empty where the config knows of no labels.
+
+        >>> BertConfig(num_labels=2).label2id
+        {'LABEL_0': 0, 'LABEL_1': 1}
+        """
+        if not self.id2label and self.num_labels is None:
+            return {}
+        return {label: number for number, label in enumerate(self.labels)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every value by its name, `label2id` among them."""
+        return {**dataclasses.asdict(self), "label2id": self.label2id}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BertConfig:
         """Take what is known from BERT's parsed ``config.json``; refuse what this network does not implement.
@@ -183,7 +217,7 @@ BERT_SETTINGS: tuple[str, ...] = tuple(
     field.name for field in dataclasses.fields(BertConfig) if field.name not in _OF_FAMILIES
 )
 # What changes the computation when it is set in a config.json, and is not implemented.
-_UNIMPLEMENTED = {
+UNIMPLEMENTED = {
     "is_decoder": "only encoders are",
     "add_cross_attention": "only encoders are",
     "is_encoder_decoder": "only encoders are",
@@ -200,14 +234,26 @@ def check_implemented(values: Mapping[str, Any]) -> None:
         raise ValueError(
             f"position_embedding_type is {values['position_embedding_type']!r}, but only 'absolute' is implemented"
         )
-    for name, hint in _UNIMPLEMENTED.items():
+    for name, hint in UNIMPLEMENTED.items():
         if values.get(name):
             raise ValueError(f"{name} is set, which is not implemented: {hint}")
 
 
-def _require_integer(name: str, value: Any, minimum: int, maximum: int = 2**31 - 1) -> None:
-    if type(value) is not int or not minimum <= value <= maximum:
-        raise ValueError(f"{name} must be an integer from {minimum} to {maximum}, got {value!r}")
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """Return ``value`` as an int; raise a `ValueError` if it is not an integer of at least ``least``.
+
+    NumPy's integers are integers; True and False are not.
+
+    >>> check_count("top_k", 3)
+    3
+    >>> check_count("top_k", 0)
+    Traceback (most recent call last):
+        ...
+    ValueError: top_k must be an integer of at least 1, got 0
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
 
 
 def _label_names(id2label: Any) -> dict[int, str] | None:

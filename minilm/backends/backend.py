@@ -59,11 +59,14 @@ class Backend:
 
 
 def on_device(method: Method) -> Method:
-    """Decorate a method of an object with a ``backend``: it runs while the backend's device is the current one."""
+    """Decorate a method of an object with a ``backend``: it runs while the backend's device is the current one.
+
+    A small number may become 0 in it, as everywhere in a softmax, also where ``np.seterr`` makes that an error.
+    """
 
     @functools.wraps(method)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with self.backend.on_device():
+        with np.errstate(under="ignore"), self.backend.on_device():
             return method(self, *args, **kwargs)
 
     return cast(Method, run)

@@ -8,6 +8,7 @@ transformers saved.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import re
@@ -20,7 +21,7 @@ import numpy as np
 
 from ..config import BertConfig
 from ..parameters import Params, unflatten
-from .families import ENCODER_PARTS, config_from_dict
+from .families import ENCODER_PARTS, FAMILIES, check_names, config_from_dict, find_family
 from .hub import ModelFiles
 from .json_files import naming, read_json
 from .tensors import DTYPES, CheckpointError, Tensor, map_file, view
@@ -63,6 +64,8 @@ def read_config(files: ModelFiles, **values: Any) -> BertConfig:
     ------
     FileNotFoundError
         If there is none.
+    TypeError
+        If a value is to be replaced that nothing here reads.
     ValueError
         If it is corrupted or describes what is not implemented; the message names the file.
     """
@@ -73,7 +76,25 @@ def read_config(files: ModelFiles, **values: Any) -> BertConfig:
     path = files["config.json"]
     found = read_json(path)
     with naming(path):
+        family = find_family({**found, **values})
+    check_names(values, family)
+    with naming(path):
         return config_from_dict(found, **values)
+
+
+def replace_values(config: BertConfig, **values: Any) -> BertConfig:
+    """Return the config with other values, under BERT's names or its family's.
+
+    Raises
+    ------
+    TypeError
+        If a value is to be replaced that nothing here reads.
+    """
+    if not values:
+        return config
+    family = FAMILIES[config.model_type]
+    check_names(values, family)
+    return dataclasses.replace(config, **family.to_bert(values))
 
 
 class Checkpoint:
@@ -246,15 +267,17 @@ def _read(files: ModelFiles, weights_file: str | None) -> tuple[Path, dict[str, 
 
 def _read_index(path: Path) -> dict[str, set[str]]:
     """Return the shards that an index names, and the keys that it says are in each."""
+    shards: dict[str, set[str]] = {}
     try:
-        weight_map = read_json(path)["weight_map"]
-        shards: dict[str, set[str]] = {}
+        weight_map = read_json(path).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise ValueError(f"expected an object weight_map, found {weight_map!r:.80}")
         for key, shard in weight_map.items():
-            if not re.fullmatch(r"[\w.-]+\.(safetensors|bin)", shard):
-                raise ValueError(f"{shard!r} is not the name of a shard")
+            if not isinstance(shard, str) or not re.fullmatch(r"[\w.-]+\.(safetensors|bin)", shard):
+                raise ValueError(f"{shard!r:.80} is not the name of a shard")
             shards.setdefault(shard, set()).add(key)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not an index of shards: {type(error).__name__}: {error}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not an index of shards: {error}") from error
     return shards
 
 

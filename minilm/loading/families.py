@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..config import BERT_SETTINGS, BertConfig, check_implemented
+from ..config import BERT_SETTINGS, CALL_SETTINGS, UNIMPLEMENTED, BertConfig, check_implemented
 from ..parameters import TOKEN_TYPES
 
 Names = Mapping[str, str]
@@ -88,6 +88,7 @@ class Family:
     def to_bert(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of a ``config.json`` under BERT's names, as far as they are read."""
         found = {name: values[name] for name in (*BERT_SETTINGS, *self.defaults) if name in values}
+        found = {name: value for name, value in found.items() if value is not None or name not in CALL_SETTINGS}
         return found | {ours: values[theirs] for ours, theirs in self.settings.items() if theirs in values}
 
     def from_bert(self, config: BertConfig) -> dict[str, Any]:
@@ -249,16 +250,10 @@ def config_from_dict(values: Mapping[str, Any], **replaced: Any) -> BertConfig:
     >>> config.hidden_size, config.num_hidden_layers, config.type_vocab_size
     (24, 2, 0)
     """
-    model_type = replaced.get("model_type", values.get("model_type", _guess(values)))
-    family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
-    if family is None:
-        raise ValueError(f"model_type is {model_type!r}, but only {', '.join(FAMILIES)} are implemented")
+    family = find_family({**values, **replaced})
+    model_type = next(name for name, record in FAMILIES.items() if record is family)
     check_implemented({**values, **replaced})
-    known = {*BERT_SETTINGS, *family.defaults, *family.settings.values(), "model_type"}
-    if unknown := [name for name in replaced if name not in known]:
-        raise TypeError(
-            f"unexpected argument {unknown[0]!r}; values of a config.json that are read: {', '.join(sorted(known))}"
-        )
+    check_names(replaced, family)
     found = {**family.defaults, **family.to_bert(values), **family.to_bert(replaced), **family.fixed}
     config = BertConfig(**found, model_type=model_type)
     if family.after_padding:
@@ -272,6 +267,24 @@ def config_from_dict(values: Mapping[str, Any], **replaced: Any) -> BertConfig:
     if model_type == "electra" and config.embedding_size == config.hidden_size:
         config = replace(config, embedding_size=None)
     return replace(config, num_hidden_layers=config.num_hidden_layers * config.inner_group_num)
+
+
+def find_family(values: Mapping[str, Any]) -> Family:
+    """Return the family of a parsed ``config.json``; raise a `ValueError` for one that is not implemented."""
+    model_type = values.get("model_type", _guess(values))
+    family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
+    if family is None:
+        raise ValueError(f"model_type is {model_type!r}, but only {', '.join(FAMILIES)} are implemented")
+    return family
+
+
+def check_names(values: Mapping[str, Any], family: Family) -> None:
+    """Raise a `TypeError` for a value that no ``config.json`` of the family has, or that nothing here reads."""
+    known = {*BERT_SETTINGS, *family.defaults, *family.settings.values(), "model_type"}
+    if unknown := [name for name in values if name not in known and name not in UNIMPLEMENTED]:
+        raise TypeError(
+            f"unexpected argument {unknown[0]!r}; values of a config.json that are read: {', '.join(sorted(known))}"
+        )
 
 
 def _guess(values: Mapping[str, Any]) -> str:

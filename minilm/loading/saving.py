@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import BertConfig
+from ..config import CALL_SETTINGS, BertConfig
 from .families import FAMILIES
 
 
@@ -99,10 +99,11 @@ def config_dict(config: BertConfig, raw: Mapping[str, Any], architecture: str, d
         Of the parameters.
     """
     values = FAMILIES[config.model_type].from_bert(config)
-    for name in ("id2label", "num_labels", "architectures", "problem_type"):
+    for name in ("id2label", "num_labels", "architectures", "problem_type", *CALL_SETTINGS):
         values.pop(name)
     kept = {name: value for name, value in raw.items() if name not in ("torch_dtype", "_name_or_path")}
     found = {**kept, **values, "model_type": config.model_type, "architectures": [architecture], "dtype": dtype}
+    found |= {name: getattr(config, name) for name in CALL_SETTINGS if getattr(config, name) != (name == "return_dict")}
     if config.problem_type is not None:
         found["problem_type"] = config.problem_type
     if config.id2label or config.num_labels is not None:

@@ -17,6 +17,7 @@ from ..operations import Operations
 from ..packing import Pack
 from ..parameters import Params, Shapes
 from ..tokenizing.texts import check_text
+from .arguments import check_call_arguments
 from .outputs import HeadOutput
 from .pretrained import PreTrainedModel
 
@@ -37,30 +38,35 @@ class _ModelWithHead(PreTrainedModel):
     def __call__(
         self,
         input_ids: Any,
-        *,
         attention_mask: Any = None,
+        *,
         token_type_ids: Any = None,
         position_ids: Any = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+        **others: Any,
     ) -> HeadOutput:
-        """Run the network on a padded batch: parameters and errors as in `BertModel`, but by keyword.
+        """Run the network on a padded batch: parameters and errors as in `BertModel`.
 
-        A mask and token types look alike, zeros and ones of one shape: by keyword they can't be swapped unnoticed.
+        What follows the mask is given by keyword, since its order differs from family to family in transformers.
         """
+        check_call_arguments(others)
+        want_states, want_attentions = self._wanted(output_hidden_states, output_attentions)
         states, attentions = self.run_padded(
             input_ids,
             attention_mask,
             token_type_ids,
             position_ids,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
+            output_hidden_states=want_states,
+            output_attentions=want_attentions,
         )
-        return HeadOutput(
+        output = HeadOutput(
             logits=self.returned(self.head(states[-1]), input_ids),
-            hidden_states=self.returned(states, input_ids) if output_hidden_states else None,
-            attentions=self.returned(attentions, input_ids) if output_attentions else None,
+            hidden_states=self.returned(states, input_ids) if want_states else None,
+            attentions=self.returned(attentions, input_ids) if want_attentions else None,
         )
+        return self._as_asked(output, return_dict)
 
     @on_device
     def forward_packed(self, pack: Pack) -> Array:
@@ -247,7 +253,7 @@ class BertForSequenceClassification(_ModelWithPooler):
 
     @classmethod
     def modules(cls, family: Family) -> Mapping[str, str]:
-        """See `minilm.models.pretrained.PreTrainedModel.modules`."""
+        """See `minilm.models.module.Module.modules`."""
         return {**family.modules, **family.classifier}
 
     def probabilities(self, logits: Array) -> Array:

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from .. import functional
 from ..arrays import Array, array_namespace
 
 
 @dataclass(frozen=True)
-class ModelOutput:
-    """What a model returns: fields by name, by key, or by place among those that are not None."""
+class ModelOutput(Mapping[str, Any]):
+    """What a model returns: a mapping of the fields that are not None, in their order, as transformers has it.
+
+    A field is there by its name, by its key, or by its place: ``output.logits``, ``output["logits"]``, ``output[0]``.
+    As with any mapping, iterating goes over the keys; `to_tuple` gives the values.
+    """
 
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the fields that are not None, in order."""
-        values = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return tuple(value for value in values if value is not None)
+        return tuple(self.values())
 
-    def __getitem__(self, key: int | slice | str) -> Any:
-        return getattr(self, key) if isinstance(key, str) else self.to_tuple()[key]
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, str):
+            return self.to_tuple()[key]
+        if key not in list(self):
+            raise KeyError(f"{key!r}: the output has {', '.join(self)}")
+        return getattr(self, key)
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.to_tuple())
+    def __iter__(self) -> Iterator[str]:
+        names = (field.name for field in dataclasses.fields(self))
+        return (name for name in names if getattr(self, name) is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, key: object) -> bool:
+        return key in list(self)
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,7 @@ class HeadOutput(ModelOutput):
     attentions: tuple[Array, ...] | None = None
 
 
+@np.errstate(under="ignore")  # a small number's square may round to 0
 def mean_pooling(model_output: ModelOutput | tuple[Array, ...] | Array, attention_mask: Array) -> Array:
     """Average the vectors of the tokens that count, as the function of this name on the model card.
 
@@ -85,6 +102,7 @@ def mean_pooling(model_output: ModelOutput | tuple[Array, ...] | Array, attentio
     return functional.mean_pooling(hidden_states, attention_mask)
 
 
+@np.errstate(under="ignore")
 def normalize(embeddings: Array) -> Array:
     """Bring vectors to length 1, as ``torch.nn.functional.normalize``.
 

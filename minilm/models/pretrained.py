@@ -9,9 +9,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import deque
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
@@ -19,8 +18,8 @@ from .. import bert
 from ..arrays import Array
 from ..backends import Backend, get_backend, on_device
 from ..config import BertConfig
-from ..loading.checkpoint import Checkpoint, read_config
-from ..loading.families import FAMILIES, Family
+from ..loading.checkpoint import Checkpoint, read_config, replace_values
+from ..loading.families import FAMILIES
 from ..loading.hub import ModelFiles, find_files
 from ..loading.json_files import read_json
 from ..loading.saving import config_dict, new_folder, write_json, write_tensors
@@ -28,14 +27,20 @@ from ..loading.tensors import CheckpointError, MappedFile, mapped_file
 from ..operations import Operations
 from ..packing import Pack
 from ..parameters import Params, Shapes, check_params, flatten, is_lookup_table, unflatten
+from .arguments import as_device, as_dtype, read_loading_arguments
 from .checks import check_ids, check_padded, text_positions
+from .module import Module
+from .outputs import ModelOutput
 from .relative_attention import relative_attention_bias
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class PreTrainedModel:
+Output = TypeVar("Output", bound=ModelOutput)
+
+
+class PreTrainedModel(Module):
     """Parameters, a config and a backend.
 
     Parameters
@@ -77,24 +82,24 @@ class PreTrainedModel:
         raise NotImplementedError
 
     @classmethod
-    def modules(cls, family: Family) -> Mapping[str, str]:
-        """What the modules are called in a checkpoint of the family, by BERT's names."""
-        return family.modules
-
-    @classmethod
     def from_pretrained(
         cls,
         name_or_path: str | Path,
         *,
         backend: str | Backend | None = None,
-        device: str | None = None,
-        dtype: str | None = None,
+        device: Any = None,
+        device_map: Any = None,
+        dtype: Any = None,
+        torch_dtype: Any = None,
         revision: str | None = None,
-        token: str | None = None,
+        token: str | bool | None = None,
+        use_auth_token: str | bool | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
+        subfolder: str = "",
+        config: BertConfig | None = None,
         strict: bool = True,
-        **config_values: Any,
+        **settings: Any,
     ) -> Self:
         """Load a checkpoint by its name, of any family in `minilm.loading.families.FAMILIES`.
 
@@ -103,32 +108,60 @@ class PreTrainedModel:
         name_or_path
             A folder, or a name such as ``"sentence-transformers/all-MiniLM-L6-v2"``, which
             `minilm.loading.hub.find_files` looks up.
-        backend, device
-            With which functions to compute, and where: see `minilm.backends.get_backend`.
-        dtype
-            ``"float32"``, the default, or ``"float64"`` for an arbiter between float32 backends.
+        backend
+            With which functions to compute: see `minilm.backends.get_backend`.
+        device, device_map
+            Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, the number of a GPU; ``"auto"``, like None, leaves it
+            to the backend.
+        dtype, torch_dtype
+            ``"float32"``, the default, or ``"float64"`` for an arbiter between float32 backends; ``"auto"``, like
+            None, is the default. NumPy's and PyTorch's own objects will do.
         revision, token, cache_dir, local_files_only
-            As in `minilm.loading.hub.find_files`.
+            As in `minilm.loading.hub.find_files`; ``use_auth_token`` is an older name of ``token``.
+        subfolder
+            The folder of the checkpoint that has the model's files.
+        config
+            What to take in place of ``config.json``.
         strict
             Whether keys of the checkpoint that no model has are an error. If not, the log names them.
-        **config_values
-            Replace values of ``config.json``, for example ``problem_type="regression"``.
+        **settings
+            Values that replace those of ``config.json``, for example ``problem_type="regression"`` or
+            ``output_hidden_states=True``. For `BertModel` also ``add_pooling_layer=False``, which leaves the pooler
+            out. Arguments of transformers that change no number, such as ``attn_implementation="sdpa"`` and
+            ``trust_remote_code=True``, are accepted and have no effect.
 
         Raises
         ------
         FileNotFoundError
             If the checkpoint, or a file of it, is not found.
+        TypeError
+            For an argument that there is not.
         ValueError
-            If a file is corrupted, or describes a model that this network does not implement.
+            If a file is corrupted, or describes a model that this network does not implement, and for an argument of
+            transformers that is not implemented.
         """
+        if config is not None and not isinstance(config, BertConfig):
+            raise TypeError(f"config must be a minilm.BertConfig, got {type(config).__name__}")
+        settings = read_loading_arguments(settings)
+        backend = get_backend(backend, device=as_device(device, device_map), dtype=as_dtype(dtype, torch_dtype))
         files = find_files(
-            name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
-        )
-        return cls.from_files(files, get_backend(backend, device=device, dtype=dtype), strict=strict, **config_values)
+            name_or_path,
+            revision=revision,
+            token=use_auth_token if token is None else token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        ).subfolder(subfolder.strip("/"))
+        return cls.from_files(files, backend, config=config, strict=strict, **settings)
 
     @classmethod
     def from_files(
-        cls, files: ModelFiles, backend: str | Backend | None = None, *, strict: bool = True, **config_values: Any
+        cls,
+        files: ModelFiles,
+        backend: str | Backend | None = None,
+        *,
+        config: BertConfig | None = None,
+        strict: bool = True,
+        **config_values: Any,
     ) -> Self:
         """Load a checkpoint whose files are found: see `from_pretrained`.
 
@@ -138,22 +171,34 @@ class PreTrainedModel:
             From `minilm.loading.hub.find_files`.
         backend
             A `minilm.backends.Backend` or its name; None picks the default.
-        strict, **config_values
+        config, strict, **config_values
             As in `from_pretrained`.
         """
         backend = backend if isinstance(backend, Backend) else get_backend(backend)
-        config = read_config(files, **config_values)
+        given = {"config": config, "strict": strict, **config_values}
+        leave_out = cls._left_out(config_values)
+        raw = {**read_json(files["config.json"]), **config_values} if config is None else config_values
+        config = read_config(files, **config_values) if config is None else replace_values(config, **config_values)
         family = FAMILIES[config.model_type]
         modules, checkpoint = cls.modules(family), Checkpoint(files)
         if cls.classifier is not None:
             config = _with_labels(config, checkpoint, modules.get(cls.classifier, cls.classifier))
-        shapes = cls.shapes(config)
+        shapes = {name: shape for name, shape in cls.shapes(config).items() if name not in leave_out}
         keys = family.keys(shapes, config, modules)
         params = checkpoint.load(shapes, keys, optional=cls.optional, dtype=backend.dtype, strict=strict)
         model = cls(params, config, backend)
-        model._source = files, {"strict": strict, **config_values}
-        model.raw_config = {**read_json(files["config.json"]), **config_values}
+        model._source, model.raw_config = (files, given), raw
         return model
+
+    @classmethod
+    def _left_out(cls, settings: dict[str, Any]) -> frozenset[str]:
+        """Take out of the settings those that say which parameters not to load; return these parameters' names."""
+        return frozenset()
+
+    @property
+    def name_or_path(self) -> str:
+        """The checkpoint's name, or its folder; empty for a model that was not loaded."""
+        return "" if self._source is None else self._source[0].name
 
     def with_operations(self, operations: Operations) -> Self:
         """Return this model as it computes with another table of operations. The parameters are shared."""
@@ -192,10 +237,9 @@ class PreTrainedModel:
     def write_files(self, folder: Path) -> None:
         """Write ``model.safetensors`` and ``config.json`` into a folder that is there."""
         self._check_files()
-        family = FAMILIES[self.config.model_type]
-        tensors = family.tensors(dict(flatten(self.params)), self.config, self.modules(family))
-        write_tensors(folder / "model.safetensors", {key: self.backend.to_numpy(x) for key, x in tensors.items()})
-        architecture = type(self).__name__.replace("Bert", family.class_name, 1)
+        tensors = {key: self.backend.to_numpy(x) for key, x in self.named_parameters()}
+        write_tensors(folder / "model.safetensors", tensors)
+        architecture = type(self).__name__.replace("Bert", FAMILIES[self.config.model_type].class_name, 1)
         values = config_dict(self.config, self.raw_config, architecture, self.backend.dtype)
         write_json(folder / "config.json", values)
 
@@ -270,6 +314,19 @@ class PreTrainedModel:
         """Run the model on a pack: the last hidden states [total_tokens, hidden], on the backend."""
         return self.run_packed(pack)
 
+    def _wanted(self, states: bool | None, attentions: bool | None) -> tuple[bool, bool]:
+        """Say whether a call returns the states and the attentions of every layer: what it asks for, or the config."""
+        config = self.config
+        return (
+            config.output_hidden_states if states is None else states,
+            config.output_attentions if attentions is None else attentions,
+        )
+
+    def _as_asked(self, output: Output, return_dict: bool | None) -> Output:
+        """Return the output, or its values as a tuple, whose type is not told: what a call asks for, or the config."""
+        named = self.config.return_dict if return_dict is None else return_dict
+        return output if named else cast(Output, output.to_tuple())
+
     def returned(self, value: Any, like: Any) -> Any:
         """Bring a result, or several, to where the input ``like`` came from."""
         if isinstance(value, (list, tuple)):
@@ -311,9 +368,9 @@ def _with_labels(config: BertConfig, checkpoint: Checkpoint, classifier: str) ->
             f"{checkpoint.path} has no classifier of this kind (no {classifier}.weight [labels, hidden]){made_as}: "
             "load a model that was fine-tuned with one, or the encoder alone with AutoModel"
         )
-    if config.id2label or config.num_labels is not None:
-        return config
-    return dataclasses.replace(config, num_labels=weight.array.shape[0])
+    if not config.id2label and config.num_labels is None:
+        config = dataclasses.replace(config, num_labels=weight.array.shape[0])
+    return dataclasses.replace(config, id2label=dict(enumerate(config.labels)))
 
 
 def _place(params: Params, backend: Backend) -> Params:

@@ -77,7 +77,7 @@ def test_outputs_by_name_key_and_place(model: models.BertModel) -> None:
     assert {(type(array), array.dtype) for array in arrays} == {(np.ndarray, np.dtype(np.float32))}
     plain = model(**batch())
     assert (plain.hidden_states, plain.attentions) == (None, None)
-    last, pooled = plain
+    last, pooled = plain.to_tuple()
     np.testing.assert_array_equal(last, output.last_hidden_state)
     np.testing.assert_array_equal(pooled, output.pooler_output)
     only = model(**batch(), output_attentions=True)
@@ -259,10 +259,12 @@ def test_the_word_table_stays_mapped(model_dir: Path) -> None:
 # ---- heads -----------------------------------------------------------------------------------------------------------
 
 
-def test_heads_take_keywords(make: Callable[..., Any]) -> None:
-    inputs = batch()
+def test_heads_take_keywords_after_the_mask(make: Callable[..., Any]) -> None:
+    inputs, model = batch(), make(models.BertForNextSentencePrediction)
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    np.testing.assert_array_equal(model(ids, mask).logits, model(input_ids=ids, attention_mask=mask).logits)
     with pytest.raises(TypeError, match="positional"):
-        make(models.BertForNextSentencePrediction)(inputs["input_ids"], inputs["attention_mask"])
+        model(ids, mask, inputs["token_type_ids"])
 
 
 @pytest.mark.parametrize("engine", ENGINES)
