@@ -381,6 +381,12 @@ def test_every_error_is_json(path: str, client: TestClient) -> None:
         }
 
 
+def test_405_says_which_methods_there_are(client: TestClient) -> None:
+    assert client.delete("/").headers["allow"] == "GET, HEAD, POST"
+    assert client.get("/embed").headers["allow"] == "POST"
+    assert client.get("/embed").json()["error"] == "there is no GET /embed; this route is for POST"
+
+
 def test_fields_that_nobody_knows_and_nulls_are_ignored(client: TestClient, models: dict[str, Any]) -> None:
     body = {"inputs": "a", "chess": 1, "truncate": None, "dimensions": None, "prompt_name": None, "normalize": None}
     close(client.post("/embed", json=body).json(), models["embedding"].model.encode(["a"]))
