@@ -206,6 +206,11 @@ def by_shape(service: Service, body: Body) -> Task:
     return embed(service, body) if embeds else predict(service, body)
 
 
+def root(service: Service, body: Body) -> Task:
+    """Answer as `by_shape`; a classifier's answer is that of Hugging Face's inference API, whose clients ask here."""
+    return by_shape(service, Body({"parameters": {}, **body.values}))
+
+
 def vertex(service: Service, body: Body) -> Task:
     """Answer several requests at once, each as the route whose body it is."""
     tasks = [

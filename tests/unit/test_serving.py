@@ -129,6 +129,7 @@ def test_predict_as_hugging_faces_inference_api_has_it(client: TestClient, model
         for path in ("/", "/predict"):
             expected = client.post("/predict", json={"inputs": ["a b"]}).json()
             assert client.post(path, json={"inputs": "a b", "parameters": {}}).json() == [expected]
+            assert client.post("/", json={"inputs": "a b"}).json() == [expected]
             best = client.post(path, json={"inputs": "a b", "parameters": {"top_k": 1}}).json()
             assert best == [expected[:1]]
             raw = client.post(path, json={"inputs": "a b", "parameters": {"function_to_apply": "none"}}).json()
@@ -139,7 +140,8 @@ def test_predict_by_a_reranker_gives_its_one_label(models: dict[str, Any]) -> No
     with client_of(models["reranker"]) as client:
         (label,) = client.post("/predict", json={"inputs": ["a", "b"]}).json()
         close([label["score"]], sigmoid(models["reranker"].model.predict([("a", "b")], activation_fn=np.asarray)))
-        assert client.post("/", json={"inputs": ["a", "b"]}).json() == [label]
+        assert client.post("/invocations", json={"inputs": ["a", "b"]}).json() == [label]
+        assert client.post("/", json={"inputs": ["a", "b"]}).json() == [[label]]
 
 
 @pytest.mark.parametrize(
