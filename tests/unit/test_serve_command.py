@@ -8,12 +8,14 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -243,3 +245,34 @@ def test_no_http_at_all(server: Served) -> None:
             with suppress(OSError):
                 client.recv(100)
     assert len(server.embed("a")) == 1
+
+
+def test_clients_that_take_their_time_are_hung_up_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from minilm.serving import server as module
+    from minilm.serving.app import create_app
+    from minilm.serving.models import load_model
+    from minilm.serving.settings import Settings
+
+    monkeypatch.setattr(module.Protocol, "head_seconds", 0.3)
+    monkeypatch.setattr(module.Server, "capture_signals", lambda self: nullcontext())  # they are the main thread's
+    servers: list[Any] = []
+    start = module.Server.startup
+    monkeypatch.setattr(module.Server, "startup", lambda self, sockets: servers.append(self) or start(self, sockets))
+    app = create_app([load_model(folder, backend="numpy")], Settings(body_timeout=0.3))
+    ready = threading.Event()
+    with module.listen("127.0.0.1", 0) as listening, ThreadPoolExecutor(1) as threads:
+        port = listening.getsockname()[1]
+        run = threads.submit(module.run, app, listening, shutdown_timeout=5, on_ready=ready.set)
+        assert ready.wait(30)
+        head = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n"
+        for sent, expected in ((b"", b""), (head, b""), (head + b"\r\n{", b"HTTP/1.1 408 ")):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                client.sendall(sent)
+                assert client.recv(13) == expected
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:  # and not while a request is in work
+            for part in (head, b"\r\n", b'{"inputs"', b""):
+                client.sendall(part)
+                time.sleep(0.1)
+            assert client.recv(13) == b"HTTP/1.1 400 "
+        servers[0].should_exit = True
+        assert run.result(30) is False

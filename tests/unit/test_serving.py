@@ -475,6 +475,30 @@ def test_an_engine_that_hangs_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> N
         assert answer.result().status_code == 200 and client.get("/health").status_code == 200
 
 
+def test_ten_times_the_admission_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    served, go = embedder(), threading.Event()
+    forward = served.model.transformer.model.forward_packed
+    model = type(served.model.transformer.model)
+    monkeypatch.setattr(model, "forward_packed", lambda self, pack: go.wait(20) and forward(pack))
+    with client_of(served, max_queue_tokens=40) as client, ThreadPoolExecutor(100) as clients:
+        asked = [clients.submit(client.post, "/embed", json={"inputs": "a b c"}) for _ in range(80)]  # 5 tokens each
+        end = time.monotonic() + 20
+        while sum(one.done() for one in asked) < 72 and time.monotonic() < end:
+            time.sleep(0.01)
+        refused = [one.result() for one in asked if one.done()]
+        assert len(refused) == 72
+        for response in refused:
+            assert response.status_code == 429 and response.headers["retry-after"] == "1"
+            assert response.json()["error_type"] == "Overloaded"
+        assert client.get("/health").status_code == 200
+        assert client.post("/v1/embeddings", json={"input": "a"}).json()["error"]["type"] == "rate_limit_error"
+        assert client.post("/embed", json={"inputs": ["a"] * 1000}).status_code == 429  # by its length alone
+        go.set()
+        assert sorted(one.result().status_code for one in asked) == [200] * 8 + [429] * 72
+        assert client.post("/embed", json={"inputs": ["a"] * 1000}).status_code == 200  # alone, it is let in
+        assert metrics(client)['te_request_failure{err="overloaded"}'] == 74
+
+
 def test_a_failure_of_the_engine_is_told_without_its_traceback(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
