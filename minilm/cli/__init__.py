@@ -11,6 +11,7 @@ from .. import __version__
 from . import heads, inspection, sentences
 from .app import App
 from .bench import bench
+from .evaluate import evaluate
 from .finetune import finetune
 from .parity import parity
 
@@ -35,6 +36,7 @@ for _command in (
     heads.classify,
     heads.fill_mask,
     finetune,
+    evaluate,
     inspection.tokens,
     inspection.info,
     inspection.profile,
