@@ -31,7 +31,9 @@ from .results import chart, check_folder, replacing
               "which embeds up to 100,000 texts.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="Fewer texts and three rounds.")
 @click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="How many turns every peer takes.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="For all peers. Default: all cores.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="For all peers. Default: all cores, or OMP_NUM_THREADS."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all numbers to FILE.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE", help="Draw them into FILE.")
 @click.option(
@@ -63,7 +65,7 @@ def bench(
     OPENBLAS_CORETYPE, which pins the kernels of NumPy's BLAS, mostly to those of an older processor, is taken out of
     the environment of the processes that are measured: the figures are what this machine can do.
     """
-    from ..backends.threads import available_cores
+    from ..backends.threads import default_threads
     from ..bench.measure import SECTIONS, Plan, benchmark
     from ..bench.peers import PEERS
     from ..bench.report import report
@@ -73,7 +75,7 @@ def bench(
     check_folder(json_file)
     draw = chart("bench_chart", plot_file)
 
-    plan = Plan(model=model, revision=revision, local_files_only=offline, threads=threads or available_cores())
+    plan = Plan(model=model, revision=revision, local_files_only=offline, threads=threads or default_threads())
     plan = plan.quick() if quick else plan
     given: dict[str, Any] = {"peers": peers, "sections": sections, "rounds": rounds}
     plan = replace(plan, **{name: value for name, value in given.items() if value})

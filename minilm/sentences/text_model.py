@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ..backends import Backend, get_backend
-from ..backends.threads import available_cores
+from ..backends.threads import default_threads
 from ..loading.hub import ModelFiles, find_files
 from ..loading.saving import new_folder
 from ..operations import Operations
@@ -108,10 +108,7 @@ class TextModel:
         self.prompts: dict[str, str] = dict(prompts)
         self.default_prompt_name: str | None = default_prompt_name
         self._choose_prompt(None, None)  # raises if there is no prompt of the default name
-        if threads is None:
-            on_gpu = self.backend.pack_tokens is not None  # a GPU computes one pack at a time
-            threads = 1 if on_gpu else available_cores()
-        self.threads: int = check_count("threads", threads)
+        self.threads = threads
         self.truncation: str = Truncation.check_mode(truncation)
 
     def run(self, inputs: Any) -> Any:
@@ -169,6 +166,21 @@ class TextModel:
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 2 <= value <= positions:
             raise ValueError(f"max_seq_length must be from 2 to the model's {positions} positions, got {value!r}")
         self._max_seq_length = int(value)
+
+    @property
+    def threads(self) -> int:
+        """How many packs are computed side by side.
+
+        By default as many as `minilm.backends.threads.default_threads` says at the time; one on a GPU. Set it to None
+        for the default.
+        """
+        if self._threads is not None:
+            return self._threads
+        return default_threads() if self.backend.pack_tokens is None else 1
+
+    @threads.setter
+    def threads(self, value: int | None) -> None:
+        self._threads: int | None = None if value is None else check_count("threads", value)
 
     def _choose_prompt(self, prompt_name: str | None, prompt: str | None) -> str:
         return choose_prompt(self.prompts, self.default_prompt_name, prompt_name, prompt)
