@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 # An array of any library that keeps the Python array API standard (NumPy, CuPy, PyTorch through array-api-compat, …).
 Array = Any
@@ -18,19 +21,54 @@ def array_namespace(*arrays: Array) -> ModuleType:
     TypeError
         If the arrays belong to two libraries or live on two devices: no array is moved unasked.
     """
-    x, *others = arrays
+    x = arrays[0]
     xp = _library(x)
-    for other in others:
+    for other in arrays[1:]:
         if _library(other) is not xp or other.device != x.device:
             found = " and ".join(f"{type(array).__module__} on {array.device}" for array in (x, other))
             raise TypeError(f"arrays of {found} cannot be combined: move one to the library and device of the other")
     return xp
 
 
+def is_tensor(x: Any) -> bool:
+    """Whether this is a tensor of PyTorch, or a list of them; nothing is imported to find out."""
+    first = x[0] if isinstance(x, (list, tuple)) and x else x
+    return "torch" in sys.modules and isinstance(first, sys.modules["torch"].Tensor)
+
+
+def as_numpy(x: Any) -> np.ndarray:
+    """Return an array, a tensor of PyTorch on any device, or a list of either, as a NumPy array."""
+    if is_tensor(x):
+        torch = sys.modules["torch"]
+        tensor = (torch.stack(list(x)) if isinstance(x, (list, tuple)) else x).detach().cpu()
+        x = tensor.float() if tensor.dtype == torch.bfloat16 else tensor  # NumPy has no bfloat16
+    array: np.ndarray = np.asarray(x)
+    return array
+
+
+def as_tensor(x: Any) -> Any:
+    """Return a NumPy array, or a number, as a tensor of PyTorch on the CPU; an array's memory is shared.
+
+    Raises
+    ------
+    ImportError
+        If PyTorch is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            "a tensor is asked for (convert_to_tensor=True), but PyTorch is not installed: leave that out, and get a "
+            "NumPy array, or install torch"
+        ) from error
+    return torch.as_tensor(x)
+
+
 def _library(x: Array) -> ModuleType:
     library: ModuleType
-    if hasattr(x, "__array_namespace__"):
-        library = x.__array_namespace__()
+    namespace = getattr(x, "__array_namespace__", None)
+    if namespace is not None:
+        library = namespace()
     elif type(x).__module__ == "cupy":  # keeps the standard in its main namespace
         import cupy
 

@@ -239,6 +239,23 @@ def check_implemented(values: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is set, which is not implemented: {hint}")
 
 
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """Return ``value`` as an int; raise a `ValueError` if it is not an integer of at least ``least``.
+
+    NumPy's integers are integers; True and False are not.
+
+    >>> check_count("top_k", 3)
+    3
+    >>> check_count("top_k", 0)
+    Traceback (most recent call last):
+        ...
+    ValueError: top_k must be an integer of at least 1, got 0
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
+
+
 def _label_names(id2label: Any) -> dict[int, str] | None:
     """Return ``id2label`` with numbers for keys: JSON has only strings there."""
     if id2label is None:

@@ -13,6 +13,7 @@ from .app import App
 from .bench import bench
 from .finetune import finetune
 from .parity import parity
+from .serve import serve
 
 __all__ = ["main"]
 
@@ -34,6 +35,7 @@ for _command in (
     heads.rerank,
     heads.classify,
     heads.fill_mask,
+    serve,
     finetune,
     inspection.tokens,
     inspection.info,

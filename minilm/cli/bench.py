@@ -20,6 +20,7 @@ from .results import chart, check_folder, replacing
         "minilm bench --json results.json --plot results.png",
         "minilm bench --peer minilm --peer onnxruntime --only latency",
         "minilm bench --peer minilm --only growth",
+        "minilm bench --serve",
     ],
 )
 @click.option("--peer", "peers", multiple=True, metavar="NAME",
@@ -29,6 +30,8 @@ from .results import chart, check_folder, replacing
 @click.option("--only", "sections", multiple=True, metavar="SECTION",
               help="Measure only these: start, throughput, latency, threads, growth. Default: all but growth, "
               "which embeds up to 100,000 texts.")  # fmt: skip
+@click.option("--serve", "on_service", is_flag=True,
+              help="Measure 'minilm serve' under load instead, beside embedding without it.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="Fewer texts and three rounds.")
 @click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="How many turns every peer takes.")
 @click.option(
@@ -44,6 +47,7 @@ from .results import chart, check_folder, replacing
 def bench(
     peers: tuple[str, ...],
     sections: tuple[str, ...],
+    on_service: bool,
     quick: bool,
     rounds: int | None,
     threads: int | None,
@@ -65,6 +69,9 @@ def bench(
     OPENBLAS_CORETYPE, which pins the kernels of NumPy's BLAS, mostly to those of an older processor, is taken out of
     the environment of the processes that are measured: the figures are what this machine can do.
     """
+    if on_service:
+        click.echo(_load(model, quick, rounds))
+        return
     from ..backends.threads import default_threads
     from ..bench.measure import SECTIONS, Plan, benchmark
     from ..bench.peers import PEERS
@@ -85,6 +92,12 @@ def bench(
         with replacing(json_file) as stream:
             stream.write(json.dumps(results, indent=2, ensure_ascii=False).encode() + b"\n")
     draw(results)
+
+
+def _load(model: str, quick: bool, rounds: int | None) -> str:
+    from ..bench.load import Load, measure, report
+
+    return report(measure(Load(model, 256 if quick else 1024, rounds or 3, 512 if quick else 2048)))
 
 
 def _check_names(option: str, names: tuple[str, ...], known: Any) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,11 +100,25 @@ def write_npy(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
 
 
 def write_npz(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
-    """Write ``embeddings`` [texts, components] and ``texts`` [texts]; all of it is in memory before it is written."""
+    """Write ``embeddings`` [texts, components], and the texts as JSON, a list of strings, as the member ``texts.json``.
+
+    All vectors are in memory before they are written. An array of strings has the longest text's room for each.
+    """
     import numpy as np
+    from numpy.lib import format as npy
 
     texts, vectors = zip(*chunks, strict=True)
-    np.savez(file, embeddings=np.concatenate(vectors), texts=np.array([text for chunk in texts for text in chunk], "U"))
+    described = zipfile.ZipInfo("texts.json")
+    described.compress_type = zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(file, "w") as archive:
+        with archive.open("embeddings.npy", "w", force_zip64=True) as member:
+            npy.write_array(member, np.concatenate(vectors), allow_pickle=False)
+        with archive.open(described, "w", force_zip64=True) as member:
+            start = "["
+            for text in itertools.chain.from_iterable(texts):
+                member.write((start + json.dumps(text, ensure_ascii=False)).encode())
+                start = ",\n"
+            member.write(b"]" if start != "[" else b"[]")
 
 
 def write_at_once(kind: str, file: BinaryIO, chunks: Iterable[Chunk]) -> None:

@@ -68,8 +68,8 @@ def embed(
     n-th vector belongs to the n-th line. Texts are read and vectors are written chunk by chunk, so memory does not grow
     with their number, except for .npz.
 
-    jsonl is a line {"text": …, "embedding": […]} for each text, npy one array [texts, numbers], npz the arrays
-    "embeddings" and "texts". On a terminal, short shows the first numbers of each vector.
+    jsonl is a line {"text": …, "embedding": […]} for each text, npy one array [texts, numbers], npz the array
+    "embeddings" and the texts as JSON, "texts.json". On a terminal, short shows the first numbers of each vector.
     """
     given, total = given_texts(texts, path)
     if output == Path("-"):

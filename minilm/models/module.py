@@ -20,34 +20,18 @@ if TYPE_CHECKING:
 _SETTABLE = ("config", "params", "backend", "raw_config")
 
 
-class Module:
-    """A model as PyTorch sees one: on a device, of a dtype, always ready for inference, with named parameters.
+class Placed:
+    """What computes on one device, in one dtype, and is always ready for inference, as PyTorch sees it.
 
     A device and a dtype are chosen once, when a model is loaded. The methods that would change them return the model
     where nothing is to be changed, and raise a `ValueError` where something is.
     """
 
-    config: BertConfig
-    backend: Backend
-    params: Params
+    if TYPE_CHECKING:
 
-    @classmethod
-    def modules(cls, family: Family) -> Mapping[str, str]:
-        """What the modules are called in a checkpoint of the family, by BERT's names."""
-        return family.modules
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and name not in _SETTABLE:
-            raise AttributeError(f"{name!r} is not a setting of a model; what can be set is {', '.join(_SETTABLE)}")
-        object.__setattr__(self, name, value)
-
-    def __call__(self, input_ids: Any, *args: Any, **kwargs: Any) -> Any:
-        """Run the network on a padded batch."""
-        raise NotImplementedError
-
-    def forward(self, input_ids: Any, *args: Any, **kwargs: Any) -> Any:
-        """Run the network on a padded batch: the call, by its name in PyTorch."""
-        return self(input_ids, *args, **kwargs)
+        @property
+        def backend(self) -> Backend:
+            """The backend: the operations, and the device that they compute on."""
 
     @property
     def device(self) -> str:
@@ -123,6 +107,32 @@ class Module:
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Return this model if ``requires_grad`` is False, else raise a `ValueError`, as `train` does."""
         return self.train(requires_grad)
+
+
+class Module(Placed):
+    """A model as PyTorch sees one: `Placed`, and with named parameters."""
+
+    config: BertConfig
+    backend: Backend
+    params: Params
+
+    @classmethod
+    def modules(cls, family: Family) -> Mapping[str, str]:
+        """What the modules are called in a checkpoint of the family, by BERT's names."""
+        return family.modules
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and name not in _SETTABLE:
+            raise AttributeError(f"{name!r} is not a setting of a model; what can be set is {', '.join(_SETTABLE)}")
+        object.__setattr__(self, name, value)
+
+    def __call__(self, input_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run the network on a padded batch."""
+        raise NotImplementedError
+
+    def forward(self, input_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run the network on a padded batch: the call, by its name in PyTorch."""
+        return self(input_ids, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Array]:
         """Return the parameters by the keys that a checkpoint of the model's family has for them."""

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..arrays import as_tensor
 from ..backends import Backend
+from ..config import check_count
 from ..functional import sigmoid, softmax
-from ..loading.hub import ModelFiles
 from ..loading.json_files import read_json
-from ..models import BertForSequenceClassification
+from ..models import BertForSequenceClassification, PreTrainedModel
 from ..packing import Pack, Tokens
-from .inputs import also_named, as_pairs, check_count, check_settings, gather_array
+from .arguments import OLD_NAMES, Found, Loading
+from .inputs import also_named, as_asked, as_pairs, gather_array
+from .model_card import card
 from .modules import (
     Transformer,
+    as_activation,
     identity,
     load_transformer,
     only_classifier,
@@ -25,8 +29,12 @@ from .modules import (
     read_modules_json,
     torch_activation,
 )
+from .pools import WorkerPool, pool_for
 from .saving import write_cross_encoder
-from .text_model import TextModel, Tokenize, read_or_given
+from .text_model import Compute, TextModel, Tokenize, read_or_given
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Activation = Callable[[np.ndarray], np.ndarray]
 
@@ -44,8 +52,8 @@ class CrossEncoder(TextModel):
     modules
         Instead of a name: a list of one `minilm.sentences.modules.Transformer`, whose model is a
         `minilm.models.BertForSequenceClassification`.
-    device, backend, dtype, threads, truncation
-        As in `minilm.SentenceTransformer`.
+    device, backend, dtype, threads, truncation, trust_remote_code, model_kwargs, processor_kwargs, config_kwargs
+        As in `minilm.SentenceTransformer`, and so is ``model_card_data``.
     prompts, default_prompt_name
         As in `minilm.SentenceTransformer`; a prompt goes before the first text of each pair.
     cache_folder, revision, local_files_only, token
@@ -55,34 +63,44 @@ class CrossEncoder(TextModel):
     max_length
         How many tokens of a pair are read, see `max_seq_length`.
     activation_fn
-        A function of a NumPy array that turns logits into scores. By default the one that the model's config names,
-        else sigmoid for one label, and none for several.
+        A function of a NumPy array that turns logits into scores, or a module of PyTorch. By default the one that the
+        model's config names, else sigmoid for one label, and none for several. ``default_activation_function`` is an
+        older name.
+    keep_in_fp32_modules
+        Accepted, and without effect: nothing is in half precision.
     """
 
+    model_type: ClassVar[str] = "CrossEncoder"
+    default_huggingface_organization: ClassVar[str | None] = "cross-encoder"
+
+    @also_named(**OLD_NAMES)
     def __init__(
         self,
         model_name_or_path: str | os.PathLike[str] | None = None,
         *,
         modules: Sequence[Transformer] | None = None,
-        device: str | None = None,
-        prompts: Mapping[str, str] | None = None,
+        device: Any = None,
+        prompts: Mapping[str, str | None] | None = None,
         default_prompt_name: str | None = None,
         cache_folder: str | os.PathLike[str] | None = None,
+        trust_remote_code: bool = False,
         revision: str | None = None,
         local_files_only: bool = False,
         token: str | bool | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        config_kwargs: Mapping[str, Any] | None = None,
+        model_card_data: Any = None,
         backend: str | Backend | None = None,
         num_labels: int | None = None,
         max_length: int | None = None,
         activation_fn: Activation | None = None,
-        dtype: str | None = None,
+        keep_in_fp32_modules: Sequence[str] | None = None,
+        dtype: Any = None,
         threads: int | None = None,
         truncation: str = "warn",
     ) -> None:
-        config, modules = read_or_given(
-            _with_owner(model_name_or_path),
-            modules,
-            _read,
+        loading = Loading(
             cache_folder=cache_folder,
             revision=revision,
             local_files_only=local_files_only,
@@ -90,25 +108,88 @@ class CrossEncoder(TextModel):
             backend=backend,
             device=device,
             dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            model_kwargs=model_kwargs,
+            processor_kwargs=processor_kwargs,
+            config_kwargs=config_kwargs,
         )
+        config, modules = read_or_given(_with_owner(model_name_or_path), modules, loading, _read)
         super().__init__(
             only_classifier(modules),
             prompts={**config.get("prompts", {}), **(prompts or {})},
             default_prompt_name=default_prompt_name or config.get("default_prompt_name"),
             threads=threads,
             truncation=truncation,
+            model_card_data=model_card_data,
         )
         if num_labels not in (None, self.num_labels):
             raise ValueError(f"num_labels is {num_labels}, but the model has {self.num_labels}")
         if max_length is not None:
             self.max_seq_length = max_length
-        if activation_fn is None:
-            name = config.get("activation_fn")
-            activation_fn = torch_activation(name) if name else sigmoid if self.num_labels == 1 else identity
-        self.activation_fn = activation_fn
+        self._activation_name: str | None = config.get("activation_fn")
+        self.activation_fn = activation_fn or self.get_default_activation_fn()
+
+    @property
+    def activation_fn(self) -> Activation:
+        """The function of a NumPy array that turns logits into scores; a module of PyTorch may be set, too."""
+        return self._activation_fn
+
+    @activation_fn.setter
+    def activation_fn(self, value: Activation) -> None:
+        self._activation_fn: Activation = as_activation(value)
+
+    @property
+    def default_activation_function(self) -> Activation:
+        """`activation_fn`, by its first name."""
+        return self.activation_fn
+
+    def get_default_activation_fn(self) -> Activation:
+        """Return the function that the model's config names, else sigmoid for one label, and none for several."""
+        if self._activation_name:
+            return torch_activation(self._activation_name)
+        return sigmoid if self.num_labels == 1 else identity
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The network: a `minilm.AutoModelForSequenceClassification`."""
+        return self.transformers_model
+
+    @property
+    def max_length(self) -> int:
+        """`max_seq_length`, by its first name."""
+        return self.max_seq_length
+
+    @max_length.setter
+    def max_length(self, value: int) -> None:
+        self.max_seq_length = value
+
+    def is_singular_input(self, inputs: Any) -> bool:
+        """Whether this is one pair of texts, and not many."""
+        return _is_pair(inputs)
+
+    def preprocess(self, inputs: Iterable[tuple[str, str]], prompt: str | None = None) -> Any:
+        """Return ids, token types and mask of pairs, cut to `max_seq_length`: int64 arrays [pairs, tokens]."""
+        pairs = [((prompt or "") + first, second) for first, second in as_pairs(inputs)[0]]
+        return self.tokenizer(pairs, padding=True, truncation=True, max_length=self.max_seq_length, return_tensors="np")
+
+    def tokenize(self, texts: Iterable[tuple[str, str]]) -> Any:
+        """Return what `preprocess` returns, by its name until sentence-transformers 5.3."""
+        return self.preprocess(texts)
 
     def _write_files(self, folder: Path) -> None:
         write_cross_encoder(folder, self)
+
+    def _card(self, model_name: str | None) -> str:
+        return card(
+            self.model_card_data,
+            model_name,
+            kind=type(self).__name__,
+            task="text-ranking" if self.num_labels == 1 else "text-classification",
+            tag="cross-encoder",
+            title=f"{self.num_labels} score{'s' * (self.num_labels > 1)} for pairs of texts",
+            what=f"Pairs are cut at {self.max_seq_length} tokens.",
+            example='print(model.predict([("A question", "An answer")]))',
+        )
 
     @property
     def num_labels(self) -> int:
@@ -127,7 +208,9 @@ class CrossEncoder(TextModel):
         apply_softmax: bool = False,
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-        device: str | None = None,
+        device: Any = None,
+        pool: WorkerPool | None = None,
+        chunk_size: int | None = None,
     ) -> Any:
         """Score pairs of texts.
 
@@ -147,8 +230,13 @@ class CrossEncoder(TextModel):
             Whether softmax is applied to the scores of several labels (after ``activation_fn``).
         convert_to_numpy
             Whether the scores of many pairs come as one array; if not, as a list.
-        convert_to_tensor, device
-            For sentence-transformers' sake: there are no tensors here, and the device is chosen with the model.
+        convert_to_tensor
+            Whether the scores are tensors of PyTorch, on the CPU, in place of arrays.
+        device
+            The model's own; or a list of it, and then so many processes compute, for this call alone.
+        pool, chunk_size
+            Processes from `start_multi_process_pool`, and how many pairs one of them gets at a time. The results are
+            the same.
 
         Returns
         -------
@@ -162,39 +250,52 @@ class CrossEncoder(TextModel):
         ValueError
             For unknown settings, for a text with lone surrogates, and, if ``truncation="error"``, for pairs that are
             too long.
+        ImportError
+            If tensors are asked for, and PyTorch is not installed.
+        RuntimeError
+            If a process of the pool has ended.
         """
-        check_settings(batch_size, convert_to_tensor, device)
+        check_count("batch_size", batch_size)
+        if convert_to_tensor:
+            as_tensor(0)  # raises before the work if there are no tensors
         single = _is_pair(inputs)
         pairs, count = as_pairs([list(inputs)] if single else inputs)
-        tokenize = self._tokenize(prompt_name, prompt)
-        packs, truncation = self._in_packs(pairs, count, tokenize, self._compute, batch_size, show_progress_bar)
-        scores = self._scores(gather_array(packs, count, self.num_labels, self.backend.dtype), activation_fn)
+        settings = {"prompt": self._choose_prompt(prompt_name, prompt)}
+        with pool_for(self, pool, device) as workers:
+            packs, truncation = self._run(pairs, count, settings, batch_size, show_progress_bar, workers, chunk_size)
+            logits = gather_array(packs, count, self.num_labels, self.backend.dtype)
+        scores = self._scores(logits, activation_fn)
         truncation.report()
         if apply_softmax and self.num_labels > 1:
             scores = softmax(scores)
         if single:
-            return scores[0]
-        return scores if convert_to_numpy else list(scores)
+            return as_asked(scores[0], True, convert_to_tensor)
+        return as_asked(scores, convert_to_numpy, convert_to_tensor)
 
     def run(self, inputs: Any) -> Any:
         """`predict` without a progress bar."""
         return self.predict(inputs, show_progress_bar=False)
 
-    def _tokenize(self, prompt_name: str | None, prompt: str | None) -> Tokenize:
-        before = self._choose_prompt(prompt_name, prompt)
+    def _worker(self, threads: int) -> Self:
+        worker = super()._worker(threads)
+        worker.activation_fn = identity  # it is applied here, and cannot always be sent to a process
+        return worker
+
+    def _steps(self, **settings: Any) -> tuple[Tokenize, Compute]:
+        before = settings["prompt"]
 
         def tokenize(batch: list[tuple[str, str]]) -> tuple[list[Tokens], np.ndarray]:
             firsts, seconds = [before + first for first, _ in batch], [second for _, second in batch]
             return self.tokenizer.encode_packed(firsts, self.max_seq_length, text_pairs=seconds)
 
-        return tokenize
+        return tokenize, self._compute
 
     def _compute(self, pack: Pack) -> Any:
         return self.backend.to_numpy(self.transformer.model.forward_packed(pack))
 
     def _scores(self, logits: np.ndarray, activation_fn: Activation | None) -> np.ndarray:
         """Logits [pairs, labels] → scores, [pairs] for one label."""
-        scores = (activation_fn or self.activation_fn)(logits)
+        scores: np.ndarray = as_activation(activation_fn or self.activation_fn)(logits)
         return scores.reshape(len(scores)) if self.num_labels == 1 else scores
 
     def predict_chunks(
@@ -215,8 +316,8 @@ class CrossEncoder(TextModel):
         check_count("batch_size", batch_size)
         check_count("size", size)
         pairs, count = as_pairs(inputs)
-        tokenize = self._tokenize(prompt_name, prompt)
-        chunks = self._in_chunks(pairs, count, tokenize, self._compute, batch_size, show_progress_bar, size)
+        steps = self._steps(prompt=self._choose_prompt(prompt_name, prompt))
+        chunks = self._in_chunks(pairs, count, *steps, batch_size, show_progress_bar, size)
         return ((chunk, self._scores(logits, activation_fn)) for chunk, logits in chunks)
 
     def rank(
@@ -230,7 +331,9 @@ class CrossEncoder(TextModel):
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         activation_fn: Activation | None = None,
-        device: str | None = None,
+        device: Any = None,
+        pool: WorkerPool | None = None,
+        chunk_size: int | None = None,
     ) -> list[dict[str, Any]]:
         """Sort documents by their score together with a query.
 
@@ -239,10 +342,10 @@ class CrossEncoder(TextModel):
         query, documents
             The first and the second texts of the pairs.
         top_k
-            How many to return; None: all.
+            How many to return, at least 1; None: all.
         return_documents
             Whether the results have the documents.
-        prompt_name, prompt, batch_size, show_progress_bar, activation_fn, device
+        prompt_name, prompt, batch_size, show_progress_bar, activation_fn, device, pool, chunk_size
             As in `predict`.
 
         Returns
@@ -253,9 +356,10 @@ class CrossEncoder(TextModel):
         Raises
         ------
         ValueError
-            For a model of several labels, see `require_one_label`.
+            For a model of several labels, see `require_one_label`, and for a ``top_k`` below 1.
         """
         self.require_one_label()
+        count = None if top_k is None else check_count("top_k", top_k)
         texts = list(documents)
         scores = self.predict(
             [(query, text) for text in texts],
@@ -265,11 +369,13 @@ class CrossEncoder(TextModel):
             show_progress_bar,
             activation_fn,
             device=device,
+            pool=pool,
+            chunk_size=chunk_size,
         )
         results: list[dict[str, Any]] = [{"corpus_id": i, "score": score} for i, score in enumerate(scores.tolist())]
         if return_documents:
             results = [{**result, "text": text} for result, text in zip(results, texts, strict=True)]
-        return sorted(results, key=lambda result: result["score"], reverse=True)[:top_k]
+        return sorted(results, key=lambda result: result["score"], reverse=True)[:count]
 
     def require_one_label(self) -> None:
         """Raise a `ValueError` if the model has several labels: its scores give documents no order."""
@@ -277,15 +383,18 @@ class CrossEncoder(TextModel):
             raise ValueError(f"ranking needs a model of one label, but this one has {self.num_labels}: use predict")
 
 
-def _read(files: ModelFiles, backend: Backend) -> tuple[Mapping[str, Any], Sequence[Any]]:
+def _read(found: Found) -> tuple[Mapping[str, Any], Sequence[Any]]:
     """Read config and modules; older models name their activation function in ``config.json``."""
+    files = found.files
     path = files.get("modules.json")
     if path is not None and (entries := read_modules_json(path)) != [("Transformer", "")]:
         raise ValueError(f"{path}: expected one Transformer in the model's own folder, found {entries}")
     config = read_json(files["config.json"])
     activation = config.get("sbert_ce_default_activation_function")
-    activation = (config.get("sentence_transformers") or {}).get("activation_fn", activation)
-    modules = [load_transformer(files, BertForSequenceClassification, backend)]
+    newer = config.get("sentence_transformers")
+    if isinstance(newer, dict):
+        activation = newer.get("activation_fn", activation)
+    modules = [load_transformer(found, BertForSequenceClassification)]
     return {"activation_fn": activation} | read_config(files, "CrossEncoder"), modules
 
 

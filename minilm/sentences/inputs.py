@@ -8,15 +8,17 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from ..arrays import as_tensor
+from ..tokenizing.lengths import MOST_LOST
 from ..tokenizing.texts import check_batch, check_text, shorten
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Function = TypeVar("Function", bound=Callable[..., Any])
 Packs = Iterable[tuple[np.ndarray, Sequence[Any]]]  # what `running.in_packs` yields: rows and their results
 
 
@@ -97,7 +99,7 @@ def _items(inputs: Any) -> Iterable[Any]:
 
 
 def choose_prompt(
-    prompts: Mapping[str, str], default_prompt_name: str | None, prompt_name: str | None, prompt: str | None
+    prompts: Mapping[str, str | None], default_prompt_name: str | None, prompt_name: str | None, prompt: str | None
 ) -> str:
     """Return the text to put before every input: ``prompt`` itself, else the one named, else the default, else none."""
     if prompt is not None:
@@ -109,37 +111,39 @@ def choose_prompt(
         return ""
     if name not in prompts:
         raise ValueError(f"prompt name {name!r} is unknown; known: {', '.join(map(repr, prompts)) or 'none'}")
-    return check_text(prompts[name], f"prompt {name!r}")
+    text = prompts[name]
+    return "" if text is None else check_text(text, f"prompt {name!r}")
 
 
-def check_count(name: str, value: Any, least: int = 1) -> int:
-    """Return ``value`` as an int; raise a `ValueError` if it is not an integer of at least ``least``."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return int(value)
+def as_asked(result: Any, convert_to_numpy: bool, convert_to_tensor: bool) -> Any:
+    """Return results as tensors of PyTorch, which wins, as they are, or as a list: arrays, or lists of them, of dicts.
 
-
-def check_settings(batch_size: int, convert_to_tensor: bool, device: str | None) -> None:
-    """Raise a `ValueError` for settings that are accepted as in sentence-transformers but can't be fulfilled."""
-    check_count("batch_size", batch_size)
+    Raises
+    ------
+    ImportError
+        If tensors are asked for, and PyTorch is not installed.
+    """
     if convert_to_tensor:
-        raise ValueError("convert_to_tensor=True: there are no tensors here; wrap the result in torch.from_numpy")
-    if device is not None:
-        raise ValueError(f"device={device!r}: the device is chosen once, when the model is loaded")
+        if isinstance(result, list):
+            return [as_asked(one, convert_to_numpy, True) for one in result]
+        if isinstance(result, dict):
+            return {name: as_tensor(value) for name, value in result.items()}
+        return as_tensor(result)
+    return result if convert_to_numpy else list(result)
 
 
-def also_named(**old_names: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+def also_named(**old_names: str) -> Callable[[Function], Function]:
     """Decorate a function: its arguments may also be given by the names of earlier sentence-transformers versions."""
 
-    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+    def decorate(function: Function) -> Function:
         @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> T:
+        def call(*args: Any, **kwargs: Any) -> Any:
             for old, new in old_names.items():
                 if old in kwargs and new not in kwargs:
                     kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
 
-        return call
+        return cast(Function, call)
 
     return decorate
 
@@ -163,6 +167,7 @@ class Truncation:
         self.seen: int = 0
         self.texts: int = 0
         self.tokens: int = 0
+        self._or_more: str = ""  # a text can have lost more tokens than were counted
 
     @classmethod
     def check_mode(cls, mode: str) -> str:
@@ -172,19 +177,31 @@ class Truncation:
         return mode
 
     def add(self, lost: np.ndarray) -> None:
-        """Count the tokens that each of the next texts lost; in mode ``"error"`` raise a `ValueError` if any did."""
+        """Count the tokens that each of the next texts lost; in mode ``"error"`` raise a `ValueError` if any did.
+
+        Of each text at most `minilm.tokenizing.lengths.MOST_LOST` are counted.
+        """
         start = self.seen
         self.seen += len(lost)
         if not lost.any():
             return
         if self.mode == "error":
             i = int(np.flatnonzero(lost)[0])
+            more = " or more" if lost[i] >= MOST_LOST else ""
             raise ValueError(
-                f"input {start + i} has {self.max_length + int(lost[i])} tokens, but {self.max_length} fit; "
+                f"input {start + i} has {self.max_length + int(lost[i])} tokens{more}, but {self.max_length} fit; "
                 "shorten it, raise max_seq_length, or pass truncation='warn' or 'silent'"
             )
         self.texts += int(np.count_nonzero(lost))
         self.tokens += int(lost.sum())
+        if lost.max() >= MOST_LOST:
+            self._or_more = " or more"
+
+    def merge(self, other: Truncation) -> None:
+        """Add what was cut elsewhere of texts of the same call."""
+        self.seen = max(self.seen, other.seen)
+        self.texts += other.texts
+        self.tokens += other.tokens
 
     def report(self) -> None:
         """Warn, in the mode ``"warn"``, if anything was lost; the warning points at the first caller outside minilm."""
@@ -195,8 +212,8 @@ class Truncation:
         while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == package:
             stacklevel, frame = stacklevel + 1, frame.f_back
         warnings.warn(
-            f"{self.texts} of {self.seen} inputs have more than {self.max_length} tokens and lost {self.tokens} tokens "
-            "(truncation='silent' does not warn, truncation='error' refuses such inputs)",
+            f"{self.texts} of {self.seen} inputs have more than {self.max_length} tokens and lost {self.tokens} "
+            f"tokens{self._or_more} (truncation='silent' does not warn, truncation='error' refuses such inputs)",
             stacklevel=stacklevel + 1,
         )
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import functional, heads
-from ..arrays import Array
+from ..arrays import Array, as_numpy, as_tensor
 from ..backends import Backend
+from ..config import BertConfig
 from ..loading.checkpoint import read_tensors
 from ..loading.hub import ModelFiles
 from ..loading.json_files import naming, read_json, read_json_if_there
@@ -20,6 +22,8 @@ from ..models import BertForSequenceClassification, BertModel, PreTrainedModel
 from ..operations import Operations
 from ..parameters import unflatten
 from ..tokenizing.tokenizer import Tokenizer, tokenizer_from_files
+from ..vectors.similarity import SIMILARITIES
+from .arguments import Found
 
 logger: logging.Logger = logging.getLogger("minilm")
 
@@ -40,13 +44,45 @@ _TORCH_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def torch_activation(path: str) -> Callable[[Array], Array]:
+def torch_activation(path: Any) -> Callable[[Array], Array]:
     """Return the function of a dotted name from a config, such as ``torch.nn.modules.activation.Tanh``."""
-    package, _, name = path.rpartition(".")
+    package, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
     if not package.startswith("torch.nn") or name not in _TORCH_ACTIVATIONS:
         known = ", ".join(_TORCH_ACTIVATIONS)
-        raise ValueError(f"activation {path!r} is not implemented; known from torch.nn: {known}")
+        raise ValueError(f"activation {path!r:.80} is not implemented; known from torch.nn: {known}")
     return _TORCH_ACTIVATIONS[name]
+
+
+def as_activation(function: Any) -> Callable[[Array], Array]:
+    """Return a function of an array: ``function`` itself; for a module of PyTorch its twin here, or a wrapper of it.
+
+    Raises
+    ------
+    TypeError
+        For what cannot be called.
+    """
+    kind = type(function)
+    if kind.__module__.startswith("torch.nn") and kind.__name__ in _TORCH_ACTIVATIONS:
+        twin = _TORCH_ACTIVATIONS[kind.__name__]
+        if getattr(function, "approximate", "none") == "none":
+            return twin
+    if not callable(function):
+        raise TypeError(f"an activation must be a function of an array, got {function!r:.60}")
+    if any(base.__module__.startswith("torch.nn") for base in kind.__mro__):
+        return OfTensors(function)
+    called: Callable[[Array], Array] = function
+    return called
+
+
+@dataclass(frozen=True)
+class OfTensors:
+    """A module of PyTorch as a function of NumPy arrays."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, x: Array) -> Array:
+        """Compute on a tensor that shares the array's memory."""
+        return as_numpy(self.function(as_tensor(x)))
 
 
 def torch_activation_name(function: Callable[[Array], Array]) -> str:
@@ -80,6 +116,22 @@ class Transformer:
     model: PreTrainedModel
     tokenizer: Tokenizer
     max_seq_length: int | None = None
+
+    @property
+    def auto_model(self) -> PreTrainedModel:
+        """`model`, by its first name."""
+        return self.model
+
+    @property
+    def config(self) -> BertConfig:
+        """The config of the network."""
+        return self.model.config
+
+    def get_embedding_dimension(self) -> int:
+        """Return how many components a token's vector has."""
+        return self.model.config.hidden_size
+
+    get_word_embedding_dimension = get_embedding_dimension  # its name until sentence-transformers 5
 
 
 @dataclass(frozen=True)
@@ -168,7 +220,7 @@ _POOLING_FLAGS = {
 }
 
 
-def load_modules(files: ModelFiles, backend: Backend) -> list[Transformer | Pooling | Dense | Normalize]:
+def load_modules(found: Found) -> list[Transformer | Pooling | Dense | Normalize]:
     """Load the steps that ``modules.json`` lists; without that file, a transformer and mean pooling.
 
     Raises
@@ -176,12 +228,13 @@ def load_modules(files: ModelFiles, backend: Backend) -> list[Transformer | Pool
     ValueError
         If there is a module of another kind, or one that works on anything but the text's vector.
     """
+    files, backend = found.files, found.backend
     path = files.get("modules.json")
     entries = read_modules_json(path) if path is not None else [("Transformer", ""), ("Pooling", "")]
     modules: list[Transformer | Pooling | Dense | Normalize] = []
     for kind, folder in entries:
         if kind == "Transformer":
-            modules.append(load_transformer(files.subfolder(folder), BertModel, backend))
+            modules.append(load_transformer(replace(found, files=files.subfolder(folder)), BertModel))
         elif kind == "Pooling":
             modules.append(read_pooling(files[f"{folder}/config.json"]) if path is not None else Pooling())
         elif kind == "Dense":
@@ -189,6 +242,8 @@ def load_modules(files: ModelFiles, backend: Backend) -> list[Transformer | Pool
         else:
             _require_sentence_embedding(*read_json_if_there(files, f"{folder}/config.json"))  # older models have none
             modules.append(Normalize())
+    with naming(path) if path is not None else nullcontext():
+        check_modules(modules)
     return modules
 
 
@@ -215,18 +270,36 @@ def read_config(files: ModelFiles, model_type: str) -> dict[str, Any]:
     prompts = config.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(text is None or isinstance(text, str) for text in prompts.values()):
         raise ValueError(f"{path}: prompts must be texts by name, found {prompts!r:.80}")
+    with naming(path):
+        _check_settings(config)
     return {**config, "prompts": {name: text or "" for name, text in prompts.items()}}
 
 
-def load_transformer(files: ModelFiles, model_class: type[PreTrainedModel], backend: Backend) -> Transformer:
+def _check_settings(config: Mapping[str, Any]) -> None:
+    """Raise a `ValueError` for a setting of ``config_sentence_transformers.json`` that is not of its kind."""
+    for name in ("default_prompt_name", "activation_fn"):
+        if not isinstance(config.get(name), (str, type(None))):
+            raise ValueError(f"{name} must be a string or null, found {config[name]!r:.80}")
+    measure, kept = config.get("similarity_fn_name"), config.get("truncate_dim")
+    if measure is not None and (not isinstance(measure, str) or measure not in SIMILARITIES):
+        known = ", ".join(map(repr, SIMILARITIES))
+        raise ValueError(f"similarity_fn_name must be one of {known}, found {measure!r:.80}")
+    if kept is not None and (type(kept) is not int or kept < 1):
+        raise ValueError(f"truncate_dim must be a positive integer or null, found {kept!r:.80}")
+
+
+def load_transformer(found: Found, model_class: type[PreTrainedModel]) -> Transformer:
     """Load the tokenizer, and a model of ``model_class``."""
-    model = model_class.from_files(files, backend)
+    files = found.files
+    model = model_class.from_files(files, found.backend, **found.config_values)
     path, config = read_json_if_there(files, "sentence_bert_config.json")
     if path is None and model.config.model_type != "bert":  # before 2020 the file was named after the family
         path, config = read_json_if_there(files, f"sentence_{model.config.model_type}_config.json")
-    tokenizer = tokenizer_from_files(files)
+    tokenizer = tokenizer_from_files(files, **found.tokenizer_settings)
     if config.get("do_lower_case") and tokenizer.tokenize("A") != tokenizer.tokenize("a"):
         raise ValueError(f"{path}: do_lower_case for a tokenizer that keeps capitals is not implemented")
+    if "model_max_length" in found.tokenizer_settings:
+        config = {}
     limit = max_seq_length(config, path, tokenizer.model_max_length, model.config.max_tokens)
     return Transformer(model, tokenizer, limit)
 
@@ -237,8 +310,8 @@ def max_seq_length(config: Mapping[str, Any], path: Path | None, model_max_lengt
     A number above the model's positions is lowered to these, and the log says so (level warning).
     """
     limit = config.get("max_seq_length") or min(model_max_length, positions)
-    if type(limit) is not int:
-        raise ValueError(f"{path}: max_seq_length must be an integer, found {limit!r}")
+    if type(limit) is not int or limit < 2:
+        raise ValueError(f"{path}: max_seq_length must be an integer of at least 2, found {limit!r:.80}")
     if limit > positions:
         logger.warning(
             "%s: max_seq_length is %d, but the model has %d positions: that is the limit", path, limit, positions
@@ -250,8 +323,12 @@ def read_pooling(path: Path) -> Pooling:
     """Read a pooling ``config.json``, of the old format (a flag for each mode) or the new one (``pooling_mode``)."""
     config = read_json(path)
     modes = config.get("pooling_mode") or [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or "mean"
+    if isinstance(modes, str):
+        modes = [modes]
+    if not isinstance(modes, list) or not all(isinstance(mode, str) for mode in modes):
+        raise ValueError(f"{path}: pooling_mode must be a name or a list of names, found {modes!r:.80}")
     with naming(path):
-        return Pooling((modes,) if isinstance(modes, str) else tuple(modes), bool(config.get("include_prompt", True)))
+        return Pooling(tuple(modes), bool(config.get("include_prompt", True)))
 
 
 def _load_dense(files: ModelFiles, backend: Backend) -> Dense:
@@ -271,7 +348,8 @@ def _load_dense(files: ModelFiles, backend: Backend) -> Dense:
     found = {name: array.shape for name, array in tensors.items()}
     if found != shapes:
         raise ValueError(f"{weights} holds {found}, but {path} asks for {shapes}")
-    activation = torch_activation(str(config.get("activation_function", "torch.nn.Tanh")))
+    with naming(path):
+        activation = torch_activation(config.get("activation_function", "torch.nn.Tanh"))
     return Dense(backend.place(unflatten(tensors)), activation, bool(config.get("use_residual")))
 
 

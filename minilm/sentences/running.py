@@ -6,7 +6,6 @@ every product held to one thread. This is quicker than several threads inside on
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ import numpy as np
 
 from ..backends.threads import limit_threads
 from ..packing import Pack, Tokens, split_into_packs
+from .windows import Windows
 
 WINDOW_TEXTS = 8192  # texts that are tokenized and sorted together: enough to fill packs with nearly equal lengths
 PACK_TOKENS = 384  # the budget of a pack: large against the cost of Python around it, small enough for a core's caches
@@ -96,6 +96,7 @@ def in_packs(
 
     Every input comes back exactly once, under its index. All packs of a window come before those of the next window. At
     most two windows of inputs are in memory, one computing and one being tokenized; the iterator may be endless.
+    A window of long texts is shorter, see `minilm.sentences.windows`.
 
     Parameters
     ----------
@@ -113,10 +114,10 @@ def in_packs(
     window
         How many inputs are tokenized and sorted together.
     """
-    iterator = iter(inputs)
+    windows = Windows(inputs, window)
 
     def next_window() -> list[Tokens]:
-        chunk = list(itertools.islice(iterator, window))
+        chunk = windows.take()
         return tokenize(chunk) if chunk else []
 
     def packs(first: list[Tokens], reader: ThreadPoolExecutor) -> Iterator[Pack | None]:
@@ -130,7 +131,7 @@ def in_packs(
             texts = following.result()
 
     first = next_window()
-    if len(first) < window:  # these are all: share them out evenly, and start no thread for a single pack
+    if windows.ended:  # these are all: share them out evenly, and start no thread for a single pack
         total = sum(len(text.input_ids) for text in first)
         share = min(max_tokens, -(-total // threads)) if len(first) > 1 else max_tokens
         small = list(split_into_packs(first, 0, share, max_texts))
@@ -141,4 +142,4 @@ def in_packs(
                 yield pack.rows, results
             return
     with ThreadPoolExecutor(1) as reader:
-        yield from _side_by_side(iter(small) if len(first) < window else packs(first, reader), compute, threads)
+        yield from _side_by_side(iter(small) if windows.ended else packs(first, reader), compute, threads)

@@ -11,28 +11,6 @@ from ..parameters import flatten
 from ..tokenizing.saving import write_tokenizer
 from .modules import Dense, Pooling, Transformer, torch_activation_name
 
-_CARD = """---
-library_name: sentence-transformers
-pipeline_tag: {task}
-tags:
-- sentence-transformers
-- {tag}
----
-
-# {title}
-
-{what}
-
-```python
-from {package} import {kind}
-
-model = {kind}("path/of/this/folder")
-{example}
-```
-
-`from sentence_transformers import {kind}` loads the same files and gives the same numbers.
-"""
-
 
 def write_transformer(folder: Path, transformer: Transformer, limit: int) -> None:
     """Write the network, its config and the tokenizer, which cuts at ``limit`` tokens."""
@@ -61,15 +39,6 @@ def write_sentence_transformer(folder: Path, model: Any) -> None:
     _write_modules(folder, modules)
     settings = {"similarity_fn_name": model.similarity_fn_name, "truncate_dim": model.truncate_dim}
     _write_settings(folder, model, "SentenceTransformer", {k: v for k, v in settings.items() if v is not None})
-    _write_card(
-        folder,
-        kind="SentenceTransformer",
-        task="sentence-similarity",
-        tag="sentence-similarity",
-        title=f"Vectors of {model.get_embedding_dimension()} components for texts",
-        what=f"Texts are cut at {model.max_seq_length} tokens; vectors are compared by {model.similarity_fn_name}.",
-        example='vectors = model.encode(["One text", "Another text"])\nprint(model.similarity(vectors, vectors))',
-    )
 
 
 def write_cross_encoder(folder: Path, model: Any) -> None:
@@ -83,15 +52,6 @@ def write_cross_encoder(folder: Path, model: Any) -> None:
     write_json(folder / "sentence_bert_config.json", task)
     _write_modules(folder, [("Transformer", "")])
     _write_settings(folder, model, "CrossEncoder", {"activation_fn": activation})
-    _write_card(
-        folder,
-        kind="CrossEncoder",
-        task="text-ranking" if model.num_labels == 1 else "text-classification",
-        tag="cross-encoder",
-        title=f"{model.num_labels} score{'s' * (model.num_labels > 1)} for pairs of texts",
-        what=f"Pairs are cut at {model.max_seq_length} tokens.",
-        example='print(model.predict([("A question", "An answer")]))',
-    )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -135,7 +95,3 @@ def _write_settings(folder: Path, model: Any, model_type: str, settings: Mapping
         "default_prompt_name": model.default_prompt_name,
     }
     write_json(folder / "config_sentence_transformers.json", {**shared, **settings})
-
-
-def _write_card(folder: Path, **values: str) -> None:
-    (folder / "README.md").write_text(_CARD.format(package="minilm", **values), encoding="utf-8")

@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from ..arrays import as_tensor
 from ..backends import Backend
-from ..loading.hub import ModelFiles
+from ..config import check_count
 from ..vectors.quantization import check_precision, quantize_embeddings
-from ..vectors.similarity import SIMILARITIES
+from ..vectors.similarity import SimilarityFunction
+from .arguments import OLD_NAMES, Found, Loading
 from .encoding import Encoding
-from .inputs import also_named, as_texts, check_count, check_settings, gather_array, gather_list
-from .modules import Dense, Normalize, Pooling, check_modules, load_modules, read_config
-from .saving import write_sentence_transformer
-from .text_model import TextModel, read_or_given
+from .inputs import also_named, as_asked, as_texts, gather_array, gather_list
+from .modules import check_modules, load_modules, read_config
+from .pools import WorkerPool, pool_for
+from .text_model import Compute, Tokenize, read_or_given
+from .vector_model import VectorModel
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec, Self
+
+    P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class SentenceTransformer(TextModel):
+def _with_prompt_of(task: str, encode: Callable[P, T]) -> Callable[P, T]:
+    """Return `encode` with the prompt for a task, unless another is given."""
+
+    @functools.wraps(encode)
+    def encode_for_task(*args: P.args, **kwargs: P.kwargs) -> T:
+        model, *values = args
+        given = (*values[1:3], kwargs.get("prompt_name"), kwargs.get("prompt"))  # after the inputs
+        if all(one is None for one in given):
+            name = getattr(model, f"{task}_prompt_name")
+            if len(values) > 1:
+                values[1] = name
+            else:
+                kwargs["prompt_name"] = name
+        found: T = model.encode(*values, **kwargs)  # type: ignore[attr-defined]
+        return found
+
+    encode_for_task.__name__ = f"encode_{task}"
+    encode_for_task.__qualname__ = f"SentenceTransformer.encode_{task}"
+    encode_for_task.__doc__ = f"""`encode` with the prompt for the task {task!r}, unless another is given.
+
+        It is the one that `{task}_prompt_name` names, if there is one.
+        """
+    return encode_for_task
+
+
+class SentenceTransformer(VectorModel):
     """A model that turns texts into vectors whose directions tell how alike the texts are.
 
     The constructor takes a name and reads the model's files, as the package sentence-transformers does; or it takes
@@ -41,8 +74,19 @@ class SentenceTransformer(TextModel):
         Texts that `encode` puts before its inputs, by name. They add to those of the model's config, and win over them.
     default_prompt_name
         The prompt for calls that name none.
-    cache_folder, revision, local_files_only, token
-        Where and how the files are found, see `minilm.loading.hub.find_files`.
+    cache_folder, revision, local_files_only, token, use_auth_token
+        Where and how the files are found, see `minilm.loading.hub.find_files`; ``use_auth_token`` is an older name of
+        ``token``.
+    trust_remote_code
+        Accepted, and without effect: no code of a checkpoint is run.
+    model_kwargs, config_kwargs
+        Arguments of transformers' ``from_pretrained``: ``torch_dtype``, ``device_map`` and values for ``config.json``
+        act; what changes no number, such as ``attn_implementation="sdpa"``, is accepted; anything else is an error.
+    processor_kwargs
+        Settings of the tokenizer that win over its files, such as ``model_max_length``. Older names of this argument
+        are ``tokenizer_kwargs`` and ``tokenizer_args``.
+    model_card_data
+        A `minilm.sentences.model_card.ModelCardData`: what the README.md of a saved model says.
     similarity_fn_name
         ``"cosine"`` (the default), ``"dot"``, ``"euclidean"`` or ``"manhattan"``.
     truncate_dim
@@ -67,37 +111,47 @@ class SentenceTransformer(TextModel):
     [[0.4046]]
     """
 
+    @also_named(**OLD_NAMES)
     def __init__(
         self,
         model_name_or_path: str | os.PathLike[str] | None = None,
         *,
         modules: Sequence[Any] | None = None,
-        device: str | None = None,
-        prompts: Mapping[str, str] | None = None,
+        device: Any = None,
+        prompts: Mapping[str, str | None] | None = None,
         default_prompt_name: str | None = None,
         cache_folder: str | os.PathLike[str] | None = None,
+        trust_remote_code: bool = False,
         revision: str | None = None,
         local_files_only: bool = False,
         token: str | bool | None = None,
-        similarity_fn_name: str | None = None,
+        use_auth_token: str | bool | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        config_kwargs: Mapping[str, Any] | None = None,
+        model_card_data: Any = None,
+        similarity_fn_name: str | SimilarityFunction | None = None,
         truncate_dim: int | None = None,
         backend: str | Backend | None = None,
-        dtype: str | None = None,
+        dtype: Any = None,
         threads: int | None = None,
         truncation: str = "warn",
     ) -> None:
-        config, modules = read_or_given(
-            model_name_or_path,
-            modules,
-            _read,
+        loading = Loading(
             cache_folder=cache_folder,
             revision=revision,
             local_files_only=local_files_only,
             token=token,
+            use_auth_token=use_auth_token,
             backend=backend,
             device=device,
             dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            model_kwargs=model_kwargs,
+            processor_kwargs=processor_kwargs,
+            config_kwargs=config_kwargs,
         )
+        config, modules = read_or_given(model_name_or_path, modules, loading, _read)
         transformer, pooling, steps = check_modules(modules)
         super().__init__(
             transformer,
@@ -105,48 +159,17 @@ class SentenceTransformer(TextModel):
             default_prompt_name=default_prompt_name or config.get("default_prompt_name"),
             threads=threads,
             truncation=truncation,
+            model_card_data=model_card_data,
         )
-        self.pooling: Pooling = pooling
-        self.steps: tuple[Dense | Normalize, ...] = steps
+        self.pooling = pooling
+        self.steps = steps
         self.similarity_fn_name = similarity_fn_name or config.get("similarity_fn_name") or "cosine"
         self.truncate_dim = truncate_dim if truncate_dim is not None else config.get("truncate_dim")
 
-    def _write_files(self, folder: Path) -> None:
-        write_sentence_transformer(folder, self)
-
-    # ---- settings ----------------------------------------------------------------------------------------------------
-
-    @property
-    def similarity_fn_name(self) -> str:
-        """The measure of `similarity`: ``"cosine"``, ``"dot"``, ``"euclidean"`` or ``"manhattan"``."""
-        return self._similarity_fn_name
-
-    @similarity_fn_name.setter
-    def similarity_fn_name(self, value: str) -> None:
-        if value not in SIMILARITIES:
-            raise ValueError(f"similarity_fn_name must be one of {', '.join(map(repr, SIMILARITIES))}, got {value!r}")
-        self._similarity_fn_name = value
-
-    @property
-    def truncate_dim(self) -> int | None:
-        """How many components of every vector are kept; None: all."""
-        return self._truncate_dim
-
-    @truncate_dim.setter
-    def truncate_dim(self, value: int | None) -> None:
-        self._truncate_dim = None if value is None else check_count("truncate_dim", value)
-
-    @property
-    def _width(self) -> int:
-        """How many components a vector has before it is truncated."""
-        widths = [step.out_features for step in self.steps if isinstance(step, Dense)]
-        return widths[-1] if widths else len(self.pooling.modes) * self.transformer.model.config.hidden_size
-
-    def get_embedding_dimension(self) -> int:
-        """Return how many components a vector has."""
-        return self._width if self.truncate_dim is None else min(self._width, self.truncate_dim)
-
-    get_sentence_embedding_dimension = get_embedding_dimension  # its name until sentence-transformers 5
+    @classmethod
+    def load(cls, input_path: str | os.PathLike[str]) -> Self:
+        """Read a folder: what the constructor does, by its name in earlier versions of sentence-transformers."""
+        return cls(input_path)
 
     # ---- texts to vectors --------------------------------------------------------------------------------------------
 
@@ -162,9 +185,11 @@ class SentenceTransformer(TextModel):
         precision: str | None = "float32",
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-        device: str | None = None,
+        device: Any = None,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        pool: WorkerPool | None = None,
+        chunk_size: int | None = None,
         *,
         out: np.ndarray | None = None,
     ) -> Any:
@@ -187,12 +212,17 @@ class SentenceTransformer(TextModel):
             ``"float32"`` (also None), or fewer bits, see `minilm.vectors.quantization.quantize_embeddings`.
         convert_to_numpy
             Whether the vectors of many texts come as one array; if not, as a list of arrays.
-        convert_to_tensor, device
-            For sentence-transformers' sake: there are no tensors here, and the device is chosen with the model.
+        convert_to_tensor
+            Whether the results are tensors of PyTorch, on the CPU, in place of arrays.
+        device
+            The model's own; or a list of it, and then so many processes compute, for this call alone.
         normalize_embeddings
             Whether the vectors are brought to length 1 (after truncation to ``truncate_dim``).
         truncate_dim
             Keep only the first components; by default the model's own `truncate_dim`.
+        pool, chunk_size
+            Processes from `start_multi_process_pool`, and how many texts one of them gets at a time. The results are
+            the same.
         out
             An array or memmap [texts, components] of the right dtype to write into, so that a corpus larger than memory
             can be embedded. For an iterator it may have more rows than needed; those that were filled are returned.
@@ -209,29 +239,37 @@ class SentenceTransformer(TextModel):
         ValueError
             For unknown settings, for a text with lone surrogates, for an ``out`` that does not fit, and, if
             ``truncation="error"``, for texts that are too long.
+        ImportError
+            If tensors are asked for, and PyTorch is not installed.
+        RuntimeError
+            If a process of the pool has ended.
         """
-        check_settings(batch_size, convert_to_tensor, device)
-        encoding = self._encoding(
-            prompt_name, prompt, output_value, precision, normalize_embeddings, truncate_dim, out is not None
-        )
+        check_count("batch_size", batch_size)
+        settings = self._settings(prompt_name, prompt, output_value, precision, normalize_embeddings, truncate_dim)
+        if out is not None:
+            self._require_final(settings)
+        if convert_to_tensor:
+            as_tensor(0)  # raises before the work if there are no tensors
         single = isinstance(inputs, str)
         texts, count = as_texts([inputs] if single else inputs)
-        packs, truncation = self._in_packs(
-            texts, count, encoding.tokenize, encoding.compute, batch_size, show_progress_bar
-        )
-        if output_value != "sentence_embedding":
-            result: Any = gather_list(packs)
-        elif encoding.precision.endswith("binary"):
-            dtype = np.int8 if encoding.precision == "binary" else np.uint8
-            result = gather_array(packs, count, -(-encoding.dimension // 8), dtype, out)
-        else:
-            result = gather_array(packs, count, encoding.dimension, self.backend.dtype, out)
-            if encoding.precision != "float32":
-                result = quantize_embeddings(result, encoding.precision)
+        with pool_for(self, pool, device) as workers:
+            packs, truncation = self._run(texts, count, settings, batch_size, show_progress_bar, workers, chunk_size)
+            result = self._gathered(packs, count, settings, out)
         truncation.report()
         if single:
-            return result[0]
-        return result if convert_to_numpy else list(result)
+            return as_asked(result[0], True, convert_to_tensor)
+        return as_asked(result, convert_to_numpy, convert_to_tensor)
+
+    def _gathered(self, packs: Any, count: int | None, settings: Mapping[str, Any], out: np.ndarray | None) -> Any:
+        """Return the results of all packs in the order of the inputs."""
+        precision, width = settings["precision"], settings["dimension"]
+        if settings["output_value"] != "sentence_embedding":
+            return gather_list(packs)
+        if precision.endswith("binary"):
+            dtype = np.int8 if precision == "binary" else np.uint8
+            return gather_array(packs, count, -(-width // 8), dtype, out)
+        result = gather_array(packs, count, width, self.backend.dtype, out)
+        return result if precision == "float32" else quantize_embeddings(result, precision)
 
     def encode_chunks(
         self,
@@ -282,9 +320,11 @@ class SentenceTransformer(TextModel):
         """
         check_count("batch_size", batch_size)
         check_count("size", size)
-        encoding = self._encoding(
-            prompt_name, prompt, "sentence_embedding", precision, normalize_embeddings, truncate_dim, True
+        settings = self._settings(
+            prompt_name, prompt, "sentence_embedding", precision, normalize_embeddings, truncate_dim
         )
+        self._require_final(settings)
+        encoding = self._encoding(**settings)
         texts, count = as_texts(inputs)
         return self._in_chunks(texts, count, encoding.tokenize, encoding.compute, batch_size, show_progress_bar, size)
 
@@ -292,98 +332,74 @@ class SentenceTransformer(TextModel):
         """`encode` without a progress bar."""
         return self.encode(inputs, show_progress_bar=False)
 
-    def _encoding(
+    def encode_multi_process(
         self,
-        prompt_name: str | None,
-        prompt: str | None,
-        output_value: str | None,
-        precision: str | None,
-        normalize_embeddings: bool,
-        truncate_dim: int | None,
-        as_they_come: bool,
-    ) -> Encoding:
-        """Check the settings of a call. With ``as_they_come`` each vector is final as soon as it is computed."""
-        precision = check_precision(precision)
-        if as_they_come and precision in ("int8", "uint8"):
+        sentences: Any,
+        pool: WorkerPool,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        chunk_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        precision: str | None = "float32",
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> np.ndarray:
+        """`encode` with a ``pool``, by its name until sentence-transformers 5."""
+        vectors: np.ndarray = self.encode(
+            sentences,
+            prompt_name,
+            prompt,
+            batch_size,
+            show_progress_bar,
+            precision=precision,
+            normalize_embeddings=normalize_embeddings,
+            truncate_dim=truncate_dim,
+            pool=pool,
+            chunk_size=chunk_size,
+        )
+        return vectors
+
+    def _settings(
+        self,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        output_value: str | None = "sentence_embedding",
+        precision: str | None = "float32",
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> dict[str, Any]:
+        """Return the settings of a call as `Encoding` has them."""
+        return {
+            "prompt": self._choose_prompt(prompt_name, prompt),
+            "output_value": output_value,
+            "precision": check_precision(precision),
+            "normalize_embeddings": normalize_embeddings,
+            "dimension": self._dimension(truncate_dim),
+        }
+
+    @staticmethod
+    def _require_final(settings: Mapping[str, Any]) -> None:
+        """Raise a `ValueError` where a vector is not final as soon as it is computed."""
+        precision = settings["precision"]
+        if precision in ("int8", "uint8"):
             raise ValueError(
                 f"{precision} needs the ranges of all vectors before the first is written: encode to float32, then "
                 "call quantize_embeddings"
             )
-        if as_they_come and output_value != "sentence_embedding":
+        if settings["output_value"] != "sentence_embedding":
             raise ValueError("out is for output_value='sentence_embedding'")
-        return Encoding(
-            self.transformer,
-            self.pooling,
-            self.steps,
-            self.max_seq_length,
-            prompt=self._choose_prompt(prompt_name, prompt),
-            output_value=output_value,
-            precision=precision,
-            normalize_embeddings=normalize_embeddings,
-            dimension=self._dimension(truncate_dim),
-        )
 
-    @also_named(sentences="inputs")
-    def encode_query(
-        self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **kwargs: Any
-    ) -> Any:
-        """`encode` with the prompt named ``"query"``, unless another is given."""
-        if prompt_name is None and prompt is None:
-            prompt_name = "query"
-        return self.encode(inputs, prompt_name, prompt, *args, **kwargs)
+    def _encoding(self, **settings: Any) -> Encoding:
+        return Encoding(self.transformer, self.pooling, self.steps, self.max_seq_length, **settings)
 
-    @also_named(sentences="inputs")
-    def encode_document(
-        self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None, *args: Any, **kwargs: Any
-    ) -> Any:
-        """`encode` with the prompt named by `document_prompt_name`, unless another is given."""
-        if prompt_name is None and prompt is None:
-            prompt_name = self.document_prompt_name
-        return self.encode(inputs, prompt_name, prompt, *args, **kwargs)
+    def _steps(self, **settings: Any) -> tuple[Tokenize, Compute]:
+        encoding = self._encoding(**settings)
+        return encoding.tokenize, encoding.compute
 
-    @property
-    def document_prompt_name(self) -> str | None:
-        """The name of the prompt for documents: the first of "document", "passage" and "corpus" that there is."""
-        return next((name for name in ("document", "passage", "corpus") if name in self.prompts), None)
-
-    def _dimension(self, truncate_dim: int | None) -> int:
-        if truncate_dim is None:
-            return self.get_embedding_dimension()
-        return min(self._width, check_count("truncate_dim", truncate_dim))
-
-    # ---- tokens ------------------------------------------------------------------------------------------------------
-
-    def tokenize(self, texts: Sequence[str]) -> Any:
-        """Return ids, token types and mask of the texts, cut to `max_seq_length`: int64 arrays [texts, tokens]."""
-        return self.tokenizer(
-            list(as_texts(texts)[0]), padding=True, truncation=True, max_length=self.max_seq_length, return_tensors="np"
-        )
-
-    preprocess = tokenize  # its name since sentence-transformers 5.3
-
-    def token_count(self, texts: Any, prompt_name: str | None = None, prompt: str | None = None) -> Any:
-        """Return how many tokens the texts have before anything is cut, prompt, [CLS] and [SEP] included.
-
-        An int for a string, an int64 array [texts] for many. What has more than `max_seq_length` will be cut.
-        """
-        prompt = self._choose_prompt(prompt_name, prompt)
-        single = isinstance(texts, str)
-        iterator, _ = as_texts([texts] if single else texts)
-        counts: list[int] = []
-        while batch := [prompt + text for text in itertools.islice(iterator, 1024)]:
-            counts += (len(tokens.input_ids) for tokens in self.tokenizer.encode_packed(batch)[0])
-        return counts[0] if single else np.array(counts, np.int64)
-
-    # ---- vectors compared --------------------------------------------------------------------------------------------
-
-    def similarity(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
-        """Compare every vector with every other, as `similarity_fn_name` says: [m, hidden], [n, hidden] → [m, n]."""
-        return SIMILARITIES[self.similarity_fn_name][0](embeddings1, embeddings2)
-
-    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
-        """Compare the vectors row by row: twice [n, hidden] → [n]."""
-        return SIMILARITIES[self.similarity_fn_name][1](embeddings1, embeddings2)
+    encode_query = _with_prompt_of("query", encode)
+    encode_document = _with_prompt_of("document", encode)
 
 
-def _read(files: ModelFiles, backend: Backend) -> tuple[Mapping[str, Any], Sequence[Any]]:
-    return read_config(files, "SentenceTransformer"), load_modules(files, backend)
+def _read(found: Found) -> tuple[Mapping[str, Any], Sequence[Any]]:
+    return read_config(found.files, "SentenceTransformer"), load_modules(found)

@@ -9,10 +9,11 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from ..backends import Backend
-from ..loading.hub import ModelFiles
+from ..config import check_count
 from ..models import BertForSequenceClassification
 from ..packing import Pack, Tokens
-from .inputs import as_texts_or_pairs, check_count, gather_array, is_single
+from .arguments import Found, Loading
+from .inputs import as_texts_or_pairs, gather_array, is_single
 from .modules import Transformer, load_transformer, only_classifier
 from .text_model import TextModel, read_or_given
 
@@ -36,20 +37,17 @@ class TextClassifier(TextModel):
         model_name_or_path: str | os.PathLike[str] | None = None,
         *,
         modules: Sequence[Transformer] | None = None,
-        device: str | None = None,
+        device: Any = None,
         cache_folder: str | os.PathLike[str] | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
         token: str | bool | None = None,
         backend: str | Backend | None = None,
-        dtype: str | None = None,
+        dtype: Any = None,
         threads: int | None = None,
         truncation: str = "warn",
     ) -> None:
-        _, modules = read_or_given(
-            model_name_or_path,
-            modules,
-            _read,
+        loading = Loading(
             cache_folder=cache_folder,
             revision=revision,
             local_files_only=local_files_only,
@@ -58,6 +56,7 @@ class TextClassifier(TextModel):
             device=device,
             dtype=dtype,
         )
+        _, modules = read_or_given(model_name_or_path, modules, loading, _read)
         super().__init__(
             only_classifier(modules), prompts={}, default_prompt_name=None, threads=threads, truncation=truncation
         )
@@ -172,5 +171,5 @@ class TextClassifier(TextModel):
         return self.backend.to_numpy(model.probabilities(model.forward_packed(pack)))
 
 
-def _read(files: ModelFiles, backend: Backend) -> tuple[Mapping[str, Any], Sequence[Any]]:
-    return {}, [load_transformer(files, BertForSequenceClassification, backend)]
+def _read(found: Found) -> tuple[Mapping[str, Any], Sequence[Any]]:
+    return {}, [load_transformer(found, BertForSequenceClassification)]

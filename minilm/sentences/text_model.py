@@ -8,19 +8,20 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backends import Backend, get_backend
 from ..backends.threads import default_threads
-from ..loading.hub import ModelFiles, find_files
-from ..loading.saving import new_folder
+from ..config import check_count
 from ..operations import Operations
 from ..packing import Pack, Tokens
-from ..tokenizing.tokenizer import Tokenizer
-from .inputs import Truncation, check_count, choose_prompt, in_order, with_progress
+from .arguments import Found, Loading
+from .inputs import Truncation, choose_prompt, in_order, with_progress
+from .model_card import ModelCardData, card
+from .module_face import ModuleFace
 from .modules import Transformer
+from .pools import Packs, WorkerPool
 from .running import PACK_TOKENS, WINDOW_TEXTS, in_packs
 from .saving import write_transformer
 
@@ -35,15 +36,8 @@ Compute = Callable[[Pack], Sequence[Any]]  # a pack → a result for each of its
 def read_or_given(
     model_name_or_path: str | os.PathLike[str] | None,
     modules: Sequence[Any] | None,
-    read: Callable[[ModelFiles, Backend], tuple[Mapping[str, Any], Sequence[Any]]],
-    *,
-    cache_folder: str | os.PathLike[str] | None,
-    revision: str | None,
-    local_files_only: bool,
-    token: str | bool | None,
-    backend: str | Backend | None,
-    device: str | None,
-    dtype: str | None,
+    loading: Loading,
+    read: Callable[[Found], tuple[Mapping[str, Any], Sequence[Any]]],
 ) -> tuple[Mapping[str, Any], Sequence[Any]]:
     """Return the config and the modules of a model.
 
@@ -53,44 +47,32 @@ def read_or_given(
         Where ``read`` finds both.
     modules
         Instead of a name: the modules themselves; the config is empty then.
+    loading
+        How a model is found, and what it computes with; for a name only.
     read
         Reads the config and the modules from the model's files.
-    cache_folder, revision, local_files_only, token, backend, device, dtype
-        How a model is found, and what it computes with; for a name only.
 
     Raises
     ------
     ValueError
         If both a name and modules are given, or neither, or modules together with settings for a name.
     """
-    if (model_name_or_path is None) == (modules is None):
-        raise ValueError("give either the name of a model, or its modules")
-    if modules is not None:
-        settings = {
-            "cache_folder": cache_folder, "revision": revision, "local_files_only": local_files_only, "token": token,
-            "backend": backend, "device": device, "dtype": dtype,
-        }  # fmt: skip
-        if given := [name for name, value in settings.items() if value]:
-            raise ValueError(f"{', '.join(given)}: only for a model that is loaded by its name, not for modules")
+    if modules is not None and model_name_or_path is None:
+        loading.refuse()
         return {}, modules
-    files = find_files(
-        cast("str | os.PathLike[str]", model_name_or_path),
-        revision=revision,
-        token=token,
-        cache_dir=cache_folder or os.environ.get("SENTENCE_TRANSFORMERS_HOME"),
-        local_files_only=local_files_only,
-    )
-    return read(files, get_backend(backend, device=device, dtype=dtype))
+    if modules is not None or model_name_or_path is None:
+        raise ValueError("give either the name of a model, or its modules")
+    return read(loading.find(model_name_or_path))
 
 
-class TextModel:
+class TextModel(ModuleFace):
     """A transformer and how it is used.
 
     Parameters
     ----------
     transformer
         The network and its tokenizer.
-    prompts, default_prompt_name, threads, truncation
+    prompts, default_prompt_name, threads, truncation, model_card_data
         As in `minilm.SentenceTransformer`.
     """
 
@@ -98,18 +80,19 @@ class TextModel:
         self,
         transformer: Transformer,
         *,
-        prompts: Mapping[str, str],
+        prompts: Mapping[str, str | None],
         default_prompt_name: str | None,
         threads: int | None,
         truncation: str,
+        model_card_data: Any = None,
     ) -> None:
-        self.transformer: Transformer = transformer
-        self.max_seq_length = transformer.max_seq_length or transformer.model.config.max_tokens
-        self.prompts: dict[str, str] = dict(prompts)
-        self.default_prompt_name: str | None = default_prompt_name
-        self._choose_prompt(None, None)  # raises if there is no prompt of the default name
+        self.transformer = transformer
+        self.max_seq_length = self.max_seq_length  # raises if the transformer's own does not fit
+        self.prompts = {name: text or "" for name, text in prompts.items()}
+        self.default_prompt_name = default_prompt_name
         self.threads = threads
-        self.truncation: str = Truncation.check_mode(truncation)
+        self.truncation = truncation
+        self.model_card_data = ModelCardData() if model_card_data is None else model_card_data
 
     def run(self, inputs: Any) -> Any:
         """Return the results for one input, or for many: what `encode` or `predict` returns, without a progress bar."""
@@ -121,51 +104,30 @@ class TextModel:
         other.transformer = replace(self.transformer, model=self.transformer.model.with_operations(operations))
         return other
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model, its tokenizer and its settings, which minilm, transformers and sentence-transformers load.
-
-        Parameters
-        ----------
-        folder
-            A new folder, or one whose files of these names are replaced.
-
-        Raises
-        ------
-        OSError
-            If something cannot be written. The folder is as it was then.
-        ValueError
-            If a setting, such as an activation of one's own, cannot be written down.
-        """
-        with new_folder(folder) as new:
-            self._write_files(new)
-
-    save = save_pretrained
-
     def _write_files(self, folder: Path) -> None:
-        """Write what the constructor reads."""
         write_transformer(folder, self.transformer, self.max_seq_length)
 
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer."""
-        return self.transformer.tokenizer
+    def _card(self, model_name: str | None) -> str:
+        return card(
+            self.model_card_data,
+            model_name,
+            kind=type(self).__name__,
+            task="text-classification",
+            tag="text-classification",
+            title="A classifier of texts",
+            what=f"Texts are cut at {self.max_seq_length} tokens.",
+            example='print(model.predict(["One text", "Another text"]))',
+        )
 
     @property
-    def backend(self) -> Backend:
-        """The backend: the operations, and the device that they compute on."""
-        return self.transformer.model.backend
+    def default_prompt_name(self) -> str | None:
+        """The name of the prompt for calls that name none."""
+        return self._default_prompt_name
 
-    @property
-    def max_seq_length(self) -> int:
-        """How many tokens are read, special ones included; at most as many as the model has positions."""
-        return self._max_seq_length
-
-    @max_seq_length.setter
-    def max_seq_length(self, value: int) -> None:
-        positions = self.transformer.model.config.max_tokens
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 2 <= value <= positions:
-            raise ValueError(f"max_seq_length must be from 2 to the model's {positions} positions, got {value!r}")
-        self._max_seq_length = int(value)
+    @default_prompt_name.setter
+    def default_prompt_name(self, value: str | None) -> None:
+        choose_prompt(self.prompts, value, None, None)  # raises if there is no prompt of the name
+        self._default_prompt_name: str | None = value
 
     @property
     def threads(self) -> int:
@@ -182,8 +144,93 @@ class TextModel:
     def threads(self, value: int | None) -> None:
         self._threads: int | None = None if value is None else check_count("threads", value)
 
+    @property
+    def truncation(self) -> str:
+        """What happens to texts of more tokens than `max_seq_length`: ``"warn"``, ``"silent"`` or ``"error"``."""
+        return self._truncation
+
+    @truncation.setter
+    def truncation(self, value: str) -> None:
+        self._truncation: str = Truncation.check_mode(value)
+
     def _choose_prompt(self, prompt_name: str | None, prompt: str | None) -> str:
         return choose_prompt(self.prompts, self.default_prompt_name, prompt_name, prompt)
+
+    # ---- processes ---------------------------------------------------------------------------------------------------
+
+    def start_multi_process_pool(self, target_devices: Sequence[Any] | None = None) -> WorkerPool:
+        """Start processes that compute the same numbers side by side, for ``pool=`` of the calls on this model.
+
+        A model uses all cores in one process already. So the default, and a single device, start no process.
+
+        Parameters
+        ----------
+        target_devices
+            One for each process, all of them the model's own: ``["cpu"] * 4``.
+
+        Raises
+        ------
+        ValueError
+            For another device than the model's.
+        RuntimeError
+            If a process ends before it is ready.
+        """
+        devices = [] if target_devices is None else list(target_devices)
+        for device in devices:
+            self.check_device(device)
+        return WorkerPool(self, self._worker(max(1, self.threads // max(1, len(devices)))), len(devices))
+
+    def _worker(self, threads: int) -> Self:
+        """Return the copy of this model that a process gets."""
+        worker = copy.copy(self)
+        worker.threads = threads
+        return worker
+
+    @staticmethod
+    def stop_multi_process_pool(pool: WorkerPool) -> None:
+        """End the processes of a pool; a second time does nothing."""
+        pool.stop()
+
+    def check_device(self, device: Any) -> None:
+        """Raise a `ValueError` if the model is on another device."""
+        if str(device) != self.backend.device:
+            raise ValueError(
+                f"device={device!r}, but the model is on {self.backend.device!r}: the device is chosen once, when the "
+                "model is loaded"
+            )
+
+    def compute_chunk(self, inputs: list[Any], first: int, settings: Mapping[str, Any]) -> tuple[Packs, Truncation]:
+        """Return the rows of the inputs, counted from ``first``, with their results; and what truncation cut."""
+        more = dict(settings)
+        self.max_seq_length, self.truncation = more.pop("max_seq_length"), more.pop("truncation")
+        batch_size = more.pop("batch_size")
+        packs, truncation = self._in_packs(iter(inputs), len(inputs), *self._steps(**more), batch_size, False)
+        truncation.seen = first
+        return [(rows + first, results) for rows, results in packs], truncation
+
+    def _steps(self, **settings: Any) -> tuple[Tokenize, Compute]:
+        """Return the functions from inputs to tokens, and from a pack to results, for the settings of a call."""
+        raise NotImplementedError
+
+    def _run(
+        self,
+        inputs: Iterator[Any],
+        count: int | None,
+        settings: Mapping[str, Any],
+        batch_size: int,
+        show_progress_bar: bool | None,
+        workers: WorkerPool | None,
+        chunk_size: int | None,
+    ) -> tuple[Iterator[tuple[np.ndarray, Sequence[Any]]], Truncation]:
+        """Do what `_in_packs` does, here or in the processes of a pool."""
+        if workers is None:
+            return self._in_packs(inputs, count, *self._steps(**settings), batch_size, show_progress_bar)
+        truncation = Truncation(self.truncation, self.max_seq_length)
+        more = {"max_seq_length": self.max_seq_length, "truncation": self.truncation, "batch_size": batch_size}
+        packs = workers.packs(inputs, count, chunk_size, {**settings, **more}, truncation)
+        return with_progress(packs, count, show_progress_bar), truncation
+
+    # ---- the run -----------------------------------------------------------------------------------------------------
 
     def _in_packs(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,22 @@ _WITHOUT_EFFECT: dict[str, tuple[Any, ...] | None] = {
     "proxies": (None, {}),
     "tokenizer_type": (None,),
 }
+
+
+def without_effect(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings without the arguments of transformers that have no effect here.
+
+    Raises
+    ------
+    ValueError
+        For a value that would have one.
+    """
+    others = dict(settings)
+    for name, harmless in _WITHOUT_EFFECT.items():
+        value = others.pop(name, None)
+        if harmless is not None and value not in (None, *harmless):
+            raise ValueError(f"{name}={value!r} is not implemented: leave it out")
+    return others
 
 
 class AutoTokenizer:
@@ -71,11 +88,7 @@ class AutoTokenizer:
         from ..loading.hub import find_files
         from .tokenizer import tokenizer_from_files
 
-        for name, harmless in _WITHOUT_EFFECT.items():
-            if name in settings:
-                value = settings.pop(name)
-                if harmless is not None and value not in harmless:
-                    raise ValueError(f"{name}={value!r} is not implemented: leave it out")
+        settings = without_effect(settings)
         files = find_files(
             name_or_path,
             revision=revision,

@@ -10,6 +10,7 @@ from typing import Any
 import tokenizers
 
 NO_MAX_LENGTH = int(1e30)  # what Hugging Face's tokenizers say when the checkpoint names no limit
+MOST_LOST = 10_000  # so many tokens that truncation takes from a text are counted; the rest is not even tokenized
 
 _PADDINGS = {False: None, True: "longest", "longest": "longest", "max_length": "max_length", "do_not_pad": None}
 _STRATEGIES = {

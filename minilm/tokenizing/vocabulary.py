@@ -13,6 +13,7 @@ import tokenizers
 from .classes import NAMED_TOKENS
 from .config import TokenizerConfig, check_input_names
 from .lengths import NO_MAX_LENGTH, as_int, as_side
+from .pieces import Pieces
 from .pipeline import take_post_processor
 from .template import Template
 
@@ -58,6 +59,7 @@ class Vocabulary:
         "_name_or_path",
         "_padding_side",
         "_pair",
+        "_pieces",
         "_processor",
         "_rust",
         "_single",
@@ -81,6 +83,7 @@ class Vocabulary:
         self._clean_up = config.clean_up_tokenization_spaces and not self._is_bpe
         self._single, self._pair = Template.of(rust, pair=False), Template.of(rust, pair=True)
         self._processor = take_post_processor(rust)
+        self._pieces = Pieces(rust)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self._settable(private=True):

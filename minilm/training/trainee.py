@@ -119,7 +119,7 @@ def _check_trainable(network: PreTrainedModel) -> None:
 
 def encoding_of(model: SentenceTransformer, prompt: str | None = None) -> Encoding:
     """Return how `encode` turns a text into its whole vector; ``prompt`` None is the model's default."""
-    return model._encoding(None, prompt, "sentence_embedding", "float32", False, None, as_they_come=False)
+    return model._encoding(**model._settings(prompt=prompt))
 
 
 def _rate(value: Any, name: str) -> float:

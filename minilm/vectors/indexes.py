@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..config import check_count
 from .quantization import quantization_ranges, quantize_embeddings
 
 logger: logging.Logger = logging.getLogger("minilm")
@@ -46,7 +47,7 @@ def semantic_search_faiss(
     corpus_precision
         ``"float32"``, ``"uint8"`` or ``"ubinary"``, see `minilm.vectors.quantization.quantize_embeddings`.
     top_k
-        How many hits for each query.
+        How many hits for each query, at least 1.
     ranges, calibration_embeddings
         How ``"uint8"`` vectors were quantized: the same as there.
     rescore, rescore_multiplier
@@ -64,13 +65,14 @@ def semantic_search_faiss(
     Raises
     ------
     ValueError
-        For an unknown precision, or for both or neither of a corpus and an index.
+        For an unknown precision, for both or neither of a corpus and an index, and for a ``top_k`` below 1.
     ImportError
         If FAISS is not installed.
     """
     import faiss
 
     _check(corpus_precision, ("float32", "uint8", "ubinary"), corpus_embeddings, corpus_index)
+    top_k, multiplier = check_count("top_k", top_k), check_count("rescore_multiplier", rescore_multiplier)
     if corpus_index is None:
         assert corpus_embeddings is not None
         width = corpus_embeddings.shape[1]
@@ -88,7 +90,7 @@ def semantic_search_faiss(
         queries,
         rescored,
         top_k,
-        rescore_multiplier,
+        multiplier,
         lambda q, k: corpus_index.search(q, k),
         lambda rows: np.stack([corpus_index.reconstruct(int(row)) for row in rows]),
         corpus_precision,
@@ -118,6 +120,7 @@ def semantic_search_usearch(
     from usearch.index import Index
 
     _check(corpus_precision, ("float32", "int8", "binary", "ubinary"), corpus_embeddings, corpus_index)
+    top_k, multiplier = check_count("top_k", top_k), check_count("rescore_multiplier", rescore_multiplier)
 
     def as_bits(vectors: np.ndarray) -> np.ndarray:
         """Undo the offset of ``"binary"``: an index of bits reads them as they are."""
@@ -143,7 +146,7 @@ def semantic_search_usearch(
         queries,
         rescored,
         top_k,
-        rescore_multiplier,
+        multiplier,
         look,
         lambda rows: np.asarray(corpus_index.get(rows)),
         "ubinary" if corpus_precision == "binary" else corpus_precision,

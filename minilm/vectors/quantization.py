@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import as_numpy
+
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 
 
@@ -44,7 +46,7 @@ def quantize_embeddings(
     ValueError
         For an unknown precision, and for ranges that would have to come from a single vector.
     """
-    vectors: np.ndarray = np.asarray(embeddings)
+    vectors = as_numpy(embeddings)
     if check_precision(precision) == "float32":
         return vectors.astype(np.float32)
     if vectors.dtype.kind != "f":
@@ -71,7 +73,7 @@ def quantization_ranges(embeddings: Any) -> np.ndarray:
     ValueError
         For a single vector, whose components have no range.
     """
-    vectors: np.ndarray = np.asarray(embeddings)
+    vectors = as_numpy(embeddings)
     if vectors.ndim != 2 or len(vectors) < 2:
         raise ValueError(
             f"ranges need several vectors [texts, hidden], got the shape {vectors.shape}: pass ranges or more vectors"

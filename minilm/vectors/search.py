@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import as_numpy, is_tensor
+from ..config import check_count
 from ..functional import normalize
 from .similarity import as_floats, cos_sim, dot_score
 
@@ -44,7 +46,7 @@ def semantic_search(
     query_chunk_size, corpus_chunk_size
         How many are compared at a time at most; fewer where that would take much memory.
     top_k
-        How many to return for each query.
+        How many to return for each query, at least 1.
     score_function
         A function of [m, hidden] and [n, hidden] that returns scores [m, n], larger for what is more alike.
 
@@ -52,6 +54,11 @@ def semantic_search(
     -------
     list of list of dict
         For each query ``{"corpus_id": row, "score": score}``, best first. A row whose score is NaN is no result.
+
+    Raises
+    ------
+    ValueError
+        For a size of chunks, or a ``top_k``, below 1.
 
     Examples
     --------
@@ -127,6 +134,7 @@ def paraphrase_mining_embeddings(
     [[1.0, 0, 2]]
     """
     rows = _as_rows(embeddings)
+    max_pairs = check_count("max_pairs", max_pairs)
     best_scores = np.empty(0, np.float32)
     best_pairs = np.empty((0, 2), np.int64)
     blocks = _most_alike(rows, rows, query_chunk_size, corpus_chunk_size, top_k, score_function, skip_self=True)
@@ -175,6 +183,8 @@ def community_detection(
     >>> community_detection([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]], min_community_size=2)
     [[0, 2]]
     """
+    batch_size = check_count("batch_size", batch_size)
+    min_community_size = check_count("min_community_size", min_community_size)
     vectors = normalize(as_floats(_as_rows(embeddings)))
     if len(vectors) < min_community_size:
         return []
@@ -206,7 +216,7 @@ def community_detection(
 
 def _as_rows(embeddings: Any) -> np.ndarray:
     """Turn vectors, or a list of them, into an array [texts, hidden], not yet converted: a memmap stays one."""
-    array: np.ndarray = np.asanyarray(embeddings)
+    array: np.ndarray = as_numpy(embeddings) if is_tensor(embeddings) else np.asanyarray(embeddings)
     if array.ndim not in (1, 2):
         raise ValueError(f"expected vectors [texts, hidden] or [hidden], got the shape {array.shape}")
     return array.reshape(-1, array.shape[-1]) if array.size else array.reshape(0, array.shape[-1])
@@ -225,6 +235,9 @@ def _most_alike(
 
     With ``skip_self`` the corpus is the queries, and no query finds itself.
     """
+    query_chunk_size = check_count("query_chunk_size", query_chunk_size)
+    corpus_chunk_size = check_count("corpus_chunk_size", corpus_chunk_size)
+    top_k = check_count("top_k", top_k)
     columns = min(corpus_chunk_size, max(1, _BLOCK_NUMBERS // max(1, corpus.shape[1])))
     rows = min(query_chunk_size, max(1, _BLOCK_NUMBERS // max(1, min(columns, len(corpus)))))
     for start in range(0, len(queries), rows):

@@ -1,16 +1,19 @@
 """How alike vectors are: the four similarities of sentence-transformers, for every pair or row by row.
 
 Each takes vectors [texts, hidden] or [hidden], as arrays or lists, and computes in their precision, float32 at least.
+PyTorch's tensors are taken, too, and then the result is a tensor on the CPU.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
 import numpy as np
 
+from ..arrays import as_numpy, as_tensor, is_tensor
 from ..functional import normalize
 
 Similarity = Callable[[Any, Any], np.ndarray]
@@ -18,9 +21,20 @@ Similarity = Callable[[Any, Any], np.ndarray]
 _CHUNK_NUMBERS = 1 << 22  # differences that are held at a time when distances are computed: 16 MB in float32
 
 
+def tensors_for_tensors(function: Similarity) -> Similarity:
+    """Decorate a function of two arrays: if one of them is a tensor of PyTorch, the result is one."""
+
+    @functools.wraps(function)
+    def compare(a: Any, b: Any) -> Any:
+        scores = function(a, b)
+        return as_tensor(scores) if is_tensor(a) or is_tensor(b) else scores
+
+    return compare
+
+
 def as_floats(vectors: Any) -> np.ndarray:
     """Turn vectors, or a list of them, into an array of float32 or float64; a float16 is widened."""
-    array = np.asarray(vectors)
+    array = as_numpy(vectors)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"expected vectors of numbers, got {type(vectors).__name__} of {array.dtype}")
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
@@ -34,22 +48,26 @@ def as_batch(vectors: Any) -> np.ndarray:
     return np.atleast_2d(array)
 
 
+@tensors_for_tensors
 def cos_sim(a: Any, b: Any) -> np.ndarray:
     """``aᵢ · bⱼ / (‖aᵢ‖ ‖bⱼ‖)``: [m, hidden], [n, hidden] → [m, n]."""
     return dot_score(normalize(as_batch(a)), normalize(as_batch(b)))
 
 
+@tensors_for_tensors
 def dot_score(a: Any, b: Any) -> np.ndarray:
     """``aᵢ · bⱼ``: [m, hidden], [n, hidden] → [m, n]."""
     scores: np.ndarray = as_batch(a) @ as_batch(b).T
     return scores
 
 
+@tensors_for_tensors
 def euclidean_sim(a: Any, b: Any) -> np.ndarray:
     """``-‖aᵢ - bⱼ‖₂``: [m, hidden], [n, hidden] → [m, n]."""
     return _by_chunks(pairwise_euclidean_sim, as_batch(a), as_batch(b))
 
 
+@tensors_for_tensors
 def manhattan_sim(a: Any, b: Any) -> np.ndarray:
     """``-‖aᵢ - bⱼ‖₁``: [m, hidden], [n, hidden] → [m, n]."""
     return _by_chunks(pairwise_manhattan_sim, as_batch(a), as_batch(b))
@@ -64,17 +82,20 @@ def _by_chunks(similarity: Similarity, a: np.ndarray, b: np.ndarray) -> np.ndarr
     return result
 
 
+@tensors_for_tensors
 def pairwise_cos_sim(a: Any, b: Any) -> np.ndarray:
     """``aᵢ · bᵢ / (‖aᵢ‖ ‖bᵢ‖)``: twice [n, hidden] → [n]."""
     return pairwise_dot_score(normalize(as_floats(a)), normalize(as_floats(b)))
 
 
+@tensors_for_tensors
 def pairwise_dot_score(a: Any, b: Any) -> np.ndarray:
     """``aᵢ · bᵢ``: twice [n, hidden] → [n]."""
     scores: np.ndarray = np.sum(as_floats(a) * as_floats(b), axis=-1)
     return scores
 
 
+@tensors_for_tensors
 def pairwise_euclidean_sim(a: Any, b: Any) -> np.ndarray:
     """``-‖aᵢ - bᵢ‖₂``: twice [n, hidden] → [n]."""
     difference = as_floats(a) - as_floats(b)
@@ -82,12 +103,14 @@ def pairwise_euclidean_sim(a: Any, b: Any) -> np.ndarray:
     return -distances
 
 
+@tensors_for_tensors
 def pairwise_manhattan_sim(a: Any, b: Any) -> np.ndarray:
     """``-‖aᵢ - bᵢ‖₁``: twice [n, hidden] → [n]."""
     distances: np.ndarray = np.sum(np.abs(as_floats(a) - as_floats(b)), axis=-1)
     return -distances
 
 
+@tensors_for_tensors
 def pairwise_angle_sim(x: Any, y: Any) -> np.ndarray:
     """The absolute angle difference of xᵢ and yᵢ as complex vectors (Li & Li 2023, "AnglE"): twice [n, hidden] → [n].
 
@@ -134,7 +157,7 @@ def similarity_name(value: Any) -> str:
     """
     name = value.value if isinstance(value, Enum) else value
     if name not in SIMILARITIES:
-        raise ValueError(f"the similarity must be one of {', '.join(map(repr, SIMILARITIES))}, got {value!r}")
+        raise ValueError(f"similarity_fn_name must be one of {', '.join(map(repr, SIMILARITIES))}, got {value!r}")
     return str(name)
 
 

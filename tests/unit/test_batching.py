@@ -111,7 +111,7 @@ def test_an_error_reaches_the_caller_and_nothing_goes_on(team: int) -> None:
     with pytest.raises(ZeroDivisionError):
         list(in_packs([5] * 400, tokenize, fail, threads=team, max_texts=1))
     assert len(computed) <= 3 * team + 1
-    assert threads._limits == []
+    assert not threads._limits
 
 
 def test_interrupting_ends_soon_and_leaves_nothing_held() -> None:
@@ -132,7 +132,7 @@ def test_interrupting_ends_soon_and_leaves_nothing_held() -> None:
     count = len(begun)
     time.sleep(0.1)
     assert len(begun) == count <= 12
-    assert threads._limits == []
+    assert not threads._limits
     assert collect([1, 2, 3], threads=2) == [1, 4, 9]
 
 

@@ -124,6 +124,13 @@ def test_rank_needs_one_label(three_labels: CrossEncoder) -> None:
         three_labels.rank("a", ["b"])
 
 
+@pytest.mark.parametrize("bad", [0, -3, 1.5, True])
+def test_a_count_of_results_is_at_least_one(bad: Any, model: CrossEncoder) -> None:
+    with pytest.raises(ValueError, match=f"top_k must be an integer of at least 1, got {bad}"):
+        model.rank("a", ["b", "c"], top_k=bad)
+    assert len(model.rank("a", ["b", "c"], top_k=np.int32(1))) == 1
+
+
 def test_prompts_go_before_the_first_text(model: CrossEncoder) -> None:
     prompted = CrossEncoder(modules=[model.transformer], prompts={"ask": "x y "})
     expected = model.predict([("x y a", "b"), ("x y c", "")])
@@ -175,8 +182,8 @@ def test_surrogates_and_unknown_settings_are_refused(model: CrossEncoder) -> Non
         model.predict([("\udc80", "b")])
     with pytest.raises(ValueError, match="batch_size must be an integer of at least 1"):
         model.predict([("a", "b")], batch_size=0)
-    with pytest.raises(ValueError, match="no tensors here"):
-        model.predict([("a", "b")], convert_to_tensor=True)
+    with pytest.raises(ValueError, match="device='cuda', but the model is on 'cpu'"):
+        model.predict([("a", "b")], device="cuda")
     with pytest.raises(ValueError, match="num_labels is 2, but the model has 1"):
         CrossEncoder(modules=[model.transformer], num_labels=2)
     with pytest.raises(ValueError, match="expected one Transformer"):

@@ -25,6 +25,7 @@ from minilm.sentences.modules import Normalize, Pooling, Transformer
 from minilm.sentences.sentence_transformer import SentenceTransformer
 from minilm.tokenizing.files import word_piece
 from minilm.tokenizing.tokenizer import Tokenizer
+from minilm.vectors.similarity import SimilarityFunction
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = [chr(ord("a") + i) for i in range(26)]
@@ -302,8 +303,7 @@ def test_lone_surrogates_are_named_and_nul_is_a_character(model: SentenceTransfo
         ({"output_value": "tokens"}, "output_value must be one of"),
         ({"precision": "int4"}, "precision must be one of"),
         ({"truncate_dim": 0}, "truncate_dim must be an integer of at least 1"),
-        ({"convert_to_tensor": True}, "no tensors here"),
-        ({"device": "cuda"}, "device is chosen once"),
+        ({"device": "cuda"}, "the model is on .cpu.: the device is chosen once"),
         ({"prompt_name": "question"}, "prompt name 'question' is unknown; known: 'query', 'document'"),
     ],
 )
@@ -347,6 +347,16 @@ def test_the_default_prompt(transformer: Transformer) -> None:
         SentenceTransformer(modules=modules, default_prompt_name="missing")
 
 
+def test_a_prompt_that_is_none_and_prompts_without_a_query(transformer: Transformer) -> None:
+    modules = [transformer, Pooling()]
+    plain = SentenceTransformer(modules=modules)
+    model = SentenceTransformer(modules=modules, prompts={"query": None})  # type: ignore[dict-item]
+    np.testing.assert_array_equal(model.encode_query(["a"]), plain.encode(["a"]))
+    model.prompts = {"passage": "s "}
+    np.testing.assert_array_equal(model.encode_query(["a"]), plain.encode(["a"]))
+    np.testing.assert_array_equal(model.encode_document(["a"]), plain.encode(["s a"]))
+
+
 def test_a_prompt_can_be_left_out_of_the_pooling(transformer: Transformer) -> None:
     model = SentenceTransformer(modules=[transformer, Pooling(include_prompt=False)])
     states = model.encode(["query: a b"], output_value="token_embeddings")[0]
@@ -370,6 +380,16 @@ def test_truncation_warns_once_with_the_numbers(transformer: Transformer) -> Non
         model.truncation = "silent"
         np.testing.assert_allclose(vectors, model.encode([long, "c", longer]), rtol=0, atol=1e-6)
         np.testing.assert_allclose(vectors[0], model.encode_query(long), rtol=0, atol=1e-6)
+
+
+def test_of_very_long_texts_not_every_lost_token_is_counted(transformer: Transformer) -> None:
+    model = SentenceTransformer(modules=[transformer, Pooling()])
+    with pytest.warns(UserWarning, match="1 of 2 inputs have more than 11 tokens and lost 10000 tokens or more"):
+        vectors = model.encode(["a " * 100_000, "c"])
+    np.testing.assert_allclose(vectors, model.encode(["a " * 9, "c"]), rtol=0, atol=1e-6)
+    model.truncation = "error"
+    with pytest.raises(ValueError, match="input 1 has 10011 tokens or more, but 11 fit"):
+        model.encode(["c", "a " * 100_000])
 
 
 def test_the_warning_points_at_the_first_caller_outside_of_the_package(transformer: Transformer) -> None:
@@ -397,9 +417,8 @@ def test_truncation_can_be_an_error(model: SentenceTransformer) -> None:
         model.encode(["c", "a " * 10])
     with pytest.raises(ValueError, match="truncation must be one of"):
         SentenceTransformer(modules=[model.transformer, model.pooling], truncation="loud")
-    model.truncation = "loud"
     with pytest.raises(ValueError, match="truncation must be one of"):
-        model.encode("a")
+        model.truncation = "loud"
     with pytest.raises(ValueError, match="threads must be an integer of at least 1, got 0"):
         SentenceTransformer(modules=[model.transformer, model.pooling], threads=0)
 
@@ -476,8 +495,19 @@ def test_similarity_is_the_one_that_is_named(model: SentenceTransformer) -> None
         np.testing.assert_allclose(model.similarity(a, b), scores, rtol=0, atol=1e-12)
         np.testing.assert_allclose(model.similarity_pairwise(a, b), np.diag(scores), rtol=0, atol=1e-12)
         np.testing.assert_allclose(model.similarity(a[0], b), scores[:1], rtol=0, atol=1e-12)
+    model.similarity_fn_name = SimilarityFunction.DOT_PRODUCT
+    assert model.similarity_fn_name == "dot"
     with pytest.raises(ValueError, match="similarity_fn_name must be one of"):
         model.similarity_fn_name = "euclid"
+
+
+@pytest.mark.parametrize("precision", ["binary", "ubinary"])
+def test_packed_bits_have_no_similarity_here(precision: str, model: SentenceTransformer, texts: list[str]) -> None:
+    bits, levels = model.encode(texts, precision=precision), model.encode(texts, precision="int8")
+    for compare in (model.similarity, model.similarity_pairwise):
+        with pytest.raises(ValueError, match=r"2 bytes are the packed bits of 12 components.*semantic_search_faiss"):
+            compare(bits, bits)
+        assert np.isfinite(compare(levels, levels)).all()
 
 
 # ---- from files ------------------------------------------------------------------------------------------------------

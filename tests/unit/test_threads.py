@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from minilm import AutoModel, SentenceTransformer
 from minilm.backends import threads
-from minilm.backends.threads import available_cores, default_threads, limit_threads, product_threads
+from minilm.backends.threads import available_cores, call_limited, default_threads, limit_threads, product_threads
 from minilm.operations import Operations
 
 
@@ -140,24 +141,104 @@ def test_many_threads_hold_and_leave_in_any_order() -> None:
     assert set(blas_threads()) == {2}
 
 
+@pytest.mark.parametrize("place", ["_hold", "_leave", "_set_threads"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interrupt_on_the_way_in_or_out_leaves_no_limit(
+    place: str, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function, interrupted = getattr(threads, place), []
+
+    def interrupt(*args: Any) -> None:
+        if when == "after":
+            function(*args)
+        if not interrupted:
+            interrupted.append(place)
+            raise KeyboardInterrupt
+        if when == "before":
+            function(*args)
+
+    for limited in (lambda: call_limited(1, blas_threads), in_a_block):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(threads, place, interrupt)
+            limited()
+        assert interrupted.pop() == place
+        assert set(blas_threads()) == {2}
+        assert product_threads() == available_cores()
+        assert not threads._limits and not threads._before
+        in_another_thread(lambda: call_limited(1, blas_threads))  # the lock is free
+        assert call_limited(1, blas_threads) == [1] * len(blas_threads())
+
+
+def in_a_block() -> None:
+    with limit_threads(1):
+        pass
+
+
+def in_another_thread(function: Callable[[], object]) -> None:
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_a_signal_handler_that_holds_a_limit_waits_for_nobody() -> None:
+    """It runs between any two lines of the thread that holds one, also of those that hold the lock."""
+    handled = []
+
+    def handle(*_: object) -> None:
+        with limit_threads(1):
+            handled.append(set(blas_threads()))
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+        while len(handled) < 300:
+            assert call_limited(1, blas_threads) == [1] * len(blas_threads())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert all(seen == {1} for seen in handled)
+    assert set(blas_threads()) == {2} and not threads._limits
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_fork_in_the_middle_of_everything_starts_clean() -> None:
-    """The child of a process that is encoding in other threads has its own lock, and BLAS unlimited."""
+def test_a_fork_in_the_middle_of_everything() -> None:
+    """A child has a lock of its own, the limits of the thread that it comes from, and none of other threads."""
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
 
     def child() -> None:
         with limit_threads(1):
             inside = blas_threads()
-        answers.put((inside, blas_threads(), threads._limits))
+        answers.put((inside, blas_threads(), product_threads()))
 
-    with limit_threads(1), threads._lock:  # the lock is held by this thread, which the child does not have
+    def fork() -> Any:
         process = context.Process(target=child)
         process.start()
-    assert answers.get(timeout=30) == ([1] * len(blas_threads()), [2] * len(blas_threads()), [])
-    process.join(timeout=30)
-    assert process.exitcode == 0
+        answer = answers.get(timeout=30)
+        process.join(timeout=30)
+        assert process.exitcode == 0
+        return answer
+
+    libraries, cores = len(blas_threads()), available_cores()
+    held, forked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with limit_threads(1), threads._lock:
+            held.set()
+            forked.wait(timeout=60)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(timeout=30)
+    assert fork() == ([1] * libraries, [2] * libraries, cores)
+    forked.set()
+    other.join(timeout=30)
+    with limit_threads(1):
+        assert fork() == ([1] * libraries, [1] * libraries, 1)
+    assert set(blas_threads()) == {2}
 
 
 @pytest.mark.parametrize(

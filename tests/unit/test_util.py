@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,6 +88,48 @@ def test_a_row_of_nan_takes_no_place() -> None:
     assert semantic_search(corpus[:1], corpus, top_k=3) == [[]]
     pairs = util.paraphrase_mining_embeddings(corpus)
     assert len(pairs) == 3 and all(0 not in pair[1:] for pair in pairs)
+
+
+@pytest.mark.parametrize("bad", [0, -1, 2.5, True, None, "3"])
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("top_k", semantic_search),
+        ("query_chunk_size", semantic_search),
+        ("corpus_chunk_size", semantic_search),
+        ("top_k", util.paraphrase_mining_embeddings),
+        ("max_pairs", util.paraphrase_mining_embeddings),
+        ("query_chunk_size", util.paraphrase_mining_embeddings),
+        ("batch_size", util.community_detection),
+        ("min_community_size", util.community_detection),
+        ("top_k", util.semantic_search_faiss),
+        ("rescore_multiplier", util.semantic_search_faiss),
+        ("top_k", util.semantic_search_usearch),
+    ],
+)
+def test_counts_are_integers_of_at_least_one(name: str, function: Callable[..., Any], bad: Any) -> None:
+    if function in (util.semantic_search_faiss, util.semantic_search_usearch):
+        pytest.importorskip(function.__name__.rpartition("_")[2])
+    vectors = normal(4, 8)
+    inputs = [vectors] if function in (util.paraphrase_mining_embeddings, util.community_detection) else [vectors] * 2
+    with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1, got {bad!r}"):
+        function(*inputs, **{name: bad})
+    function(*inputs, **{name: np.int64(2)})
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", [name for name in util.__all__ if name.endswith(("_sim", "_score"))])
+def test_tensors_give_tensors_with_their_numbers(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    theirs = pytest.importorskip("sentence_transformers").util
+    a, b = torch.tensor(normal(3, 8)), torch.tensor(normal(3, 8))
+    for inputs in ((a, b), (a.bfloat16(), b.bfloat16()), (a[:1], b[:1]), (list(a), list(b)), (a.requires_grad_(), b)):
+        scores = getattr(util, name)(*inputs)
+        assert isinstance(scores, torch.Tensor)
+        widened = [(torch.stack(x) if isinstance(x, list) else x).detach().float() for x in inputs]
+        expected = getattr(theirs, name)(*widened)
+        np.testing.assert_allclose(scores.reshape(-1).numpy(), expected.reshape(-1).numpy(), rtol=0, atol=2e-6)
+    assert semantic_search(a, b, top_k=1) == semantic_search(a.detach().numpy(), b.numpy(), top_k=1)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8", "uint8", "binary", "ubinary"])
