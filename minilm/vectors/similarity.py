@@ -26,7 +26,8 @@ def tensors_for_tensors(function: Similarity) -> Similarity:
 
     @functools.wraps(function)
     def compare(a: Any, b: Any) -> Any:
-        scores = function(a, b)
+        with np.errstate(under="ignore"):  # a small number's square may round to 0
+            scores = function(a, b)
         return as_tensor(scores) if is_tensor(a) or is_tensor(b) else scores
 
     return compare

@@ -265,5 +265,9 @@ def test_strict_floating_point_errors_change_nothing(backend: str, model_dir: Pa
     with np.errstate(all="raise"):
         found = model(**encoded, output_attentions=True), sentences.encode(texts)
         minilm.normalize(minilm.mean_pooling(found[0], encoded["attention_mask"]))
+        minilm.util.semantic_search(found[1], found[1])
+        for name in minilm.util.SimilarityFunction.possible_values():
+            for compare in minilm.vectors.similarity.SIMILARITIES[name]:
+                compare(found[1], found[1] * np.float32(1.001))
     np.testing.assert_array_equal(found[0][0], expected[0][0])
     np.testing.assert_array_equal(found[1], expected[1])
