@@ -23,7 +23,7 @@ class AutoConfig:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | Path,
+        pretrained_model_name_or_path: str | Path,
         *,
         revision: str | None = None,
         token: str | bool | None = None,
@@ -39,7 +39,7 @@ class AutoConfig:
 
         Parameters
         ----------
-        name_or_path, revision, token, use_auth_token, cache_dir, local_files_only, subfolder
+        pretrained_model_name_or_path, revision, token, use_auth_token, cache_dir, local_files_only, subfolder
             As in `minilm.models.pretrained.PreTrainedModel.from_pretrained`.
         **settings
             Values that replace those of ``config.json``. Arguments of transformers that change nothing are accepted.
@@ -54,7 +54,7 @@ class AutoConfig:
             If the file is corrupted or describes what is not implemented; the message names it.
         """
         files = find_files(
-            name_or_path,
+            pretrained_model_name_or_path,
             revision=revision,
             token=use_auth_token if token is None else token,
             cache_dir=cache_dir,
