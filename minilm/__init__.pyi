@@ -3,12 +3,14 @@
 from . import util as util
 from .backends import available_backends as available_backends, get_backend as get_backend
 from .config import BertConfig as BertConfig
+from .inspection.sts import evaluate_sts as evaluate_sts
 from .inspection.trace import trace as trace
 from .models import (
     AlbertForMaskedLM as AlbertForMaskedLM,
     AlbertForSequenceClassification as AlbertForSequenceClassification,
     AlbertForTokenClassification as AlbertForTokenClassification,
     AlbertModel as AlbertModel,
+    AutoConfig as AutoConfig,
     AutoModel as AutoModel,
     AutoModelForMaskedLM as AutoModelForMaskedLM,
     AutoModelForNextSentencePrediction as AutoModelForNextSentencePrediction,
@@ -46,6 +48,7 @@ from .models import (
     mean_pooling as mean_pooling,
     normalize as normalize,
 )
+from .pipelines import pipeline as pipeline
 from .sentences.cross_encoder import CrossEncoder as CrossEncoder
 from .sentences.sentence_transformer import SentenceTransformer as SentenceTransformer
 from .sentences.text_classifier import TextClassifier as TextClassifier

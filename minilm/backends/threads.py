@@ -62,6 +62,49 @@ _lock = threading.RLock()
 _limits: dict[object, tuple[int, int]] = {}  # of each caller inside a limit: its number, and its thread
 _before: tuple[tuple[Any, int], ...] = ()  # the BLAS libraries, and their numbers of threads before the first caller
 _smallest = sys.maxsize
+_BUILT_FOR = 64  # threads that NumPy's OpenBLAS has at most: so many are nobody's wish
+_default = 0  # what `default_threads` was when it was last looked at; 0: it never was
+
+
+@cache
+def _environment_threads() -> int | None:
+    """Return what ``OMP_NUM_THREADS`` says, of which the first number counts; None for nothing that is a number.
+
+    BLAS reads it, too, but not if it is set after NumPy was imported, and not every BLAS.
+    """
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else None
+
+
+def look_at_limits() -> None:
+    """Read how many threads the user grants BLAS now: by ``OPENBLAS_NUM_THREADS`` and the like, or threadpoolctl.
+
+    Inside of `limit_threads` there is nothing to be read: BLAS has our own numbers then. This takes two microseconds,
+    too much for each product, and little for each text.
+    """
+    numbers = [library.get_num_threads() for library in _blas_libraries()]
+    if not _limits and not _before:  # no other thread has set a limit meanwhile
+        _keep_default(numbers)
+
+
+def default_threads() -> int:
+    """Return how many threads to use where nobody says: all cores, unless the user granted fewer.
+
+    The user's word is ``OMP_NUM_THREADS`` in the environment, and what limits BLAS: ``OPENBLAS_NUM_THREADS``,
+    ``MKL_NUM_THREADS``, or a limit that is set through threadpoolctl and holds at this moment.
+    """
+    look_at_limits()
+    return _default
+
+
+def _keep_default(blas: list[int]) -> None:
+    """Keep the number of threads by default, where BLAS's libraries have these numbers.
+
+    The largest of them counts: PyTorch's number for its own library is no wish for ours.
+    """
+    global _default
+    cores, granted = available_cores(), max(blas, default=_BUILT_FOR)
+    _default = min(cores, _environment_threads() or cores, granted if granted < _BUILT_FOR else cores)
 
 
 def _set_threads(library: Any, threads: int) -> None:
@@ -85,6 +128,7 @@ def _apply_limits() -> None:
             found = tuple((library, library.get_num_threads()) for library in _blas_libraries())
             if not _before:  # a handler may have been here
                 _before = found
+                _keep_default([threads for _, threads in found])
         _smallest = min([sys.maxsize, *[count for count, _ in tuple(_limits.values())]])
         for library, threads in _before:
             _set_threads(library, min(threads, _smallest))
@@ -144,8 +188,9 @@ def limit_threads(count: int) -> Iterator[None]:
 
 
 def product_threads() -> int:
-    """Return how many threads may share a single product now."""
-    return min(available_cores(), _smallest)
+    """Return how many threads may share a single product now: by `limit_threads`, or else by the user's word."""
+    smallest = _smallest
+    return min(available_cores(), smallest) if smallest < sys.maxsize else _default or default_threads()
 
 
 def _reset_after_fork() -> None:

@@ -23,7 +23,7 @@ from .text_model import Compute, Tokenize, read_or_given
 from .vector_model import VectorModel
 
 if TYPE_CHECKING:
-    from typing_extensions import ParamSpec, Self
+    from typing_extensions import ParamSpec
 
     P = ParamSpec("P")
 T = TypeVar("T")
@@ -94,7 +94,8 @@ class SentenceTransformer(VectorModel):
     dtype
         ``"float32"`` (the default) or ``"float64"``: of the parameters, and so of the vectors.
     threads
-        How many packs of texts are computed side by side; by default one for each core.
+        How many packs of texts are computed side by side; by default one for each core, or fewer where
+        ``OMP_NUM_THREADS`` or a limit of threadpoolctl says so.
     truncation
         What happens to texts of more tokens than `max_seq_length`. ``"warn"`` cuts them, and warns once in a call how
         many texts lost how many tokens; ``"silent"`` cuts them, as sentence-transformers does; ``"error"`` raises a
@@ -164,11 +165,6 @@ class SentenceTransformer(VectorModel):
         self.steps = steps
         self.similarity_fn_name = similarity_fn_name or config.get("similarity_fn_name") or "cosine"
         self.truncate_dim = truncate_dim if truncate_dim is not None else config.get("truncate_dim")
-
-    @classmethod
-    def load(cls, input_path: str | os.PathLike[str]) -> Self:
-        """Read a folder: what the constructor does, by its name in earlier versions of sentence-transformers."""
-        return cls(input_path)
 
     # ---- texts to vectors --------------------------------------------------------------------------------------------
 

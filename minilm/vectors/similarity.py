@@ -28,7 +28,8 @@ def tensors_for_tensors(function: Similarity) -> Similarity:
     def compare(a: Any, b: Any) -> Any:
         first, second = as_floats(a), as_floats(b)
         _check_shapes(first.shape, second.shape, function.__name__)
-        scores = function(first, second)
+        with np.errstate(under="ignore"):  # a small number's square may round to 0
+            scores = function(first, second)
         return as_tensor(scores) if is_tensor(a) or is_tensor(b) else scores
 
     return compare

@@ -7,12 +7,16 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from threadpoolctl import threadpool_limits
 
+from minilm import AutoModel, SentenceTransformer
 from minilm.backends import threads
-from minilm.backends.threads import available_cores, call_limited, limit_threads, product_threads
+from minilm.backends.threads import available_cores, call_limited, default_threads, limit_threads, product_threads
+from minilm.operations import Operations
 
 
 def blas_threads() -> list[int]:
@@ -48,6 +52,68 @@ def test_the_smallest_limit_counts_and_the_last_to_leave_restores() -> None:
         assert set(blas_threads()) == {2}
         assert product_threads() == available_cores()
     assert set(blas_threads()) == {2}
+
+
+@pytest.fixture
+def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "available_cores", lambda: 3)
+
+
+def test_a_limit_of_the_user_holds_where_nobody_says_more(three_cores: None) -> None:
+    assert default_threads() == product_threads() == 2  # of BLAS
+    with threadpool_limits(1):
+        assert default_threads() == product_threads() == 1
+        with limit_threads(3):  # somebody says more
+            assert (default_threads(), product_threads()) == (1, 3)
+        assert default_threads() == product_threads() == 1
+    assert default_threads() == product_threads() == 2
+    threads._default = 0  # as in a new process
+    assert product_threads() == 2
+    with limit_threads(1):  # our own limit is not the user's
+        assert (default_threads(), product_threads()) == (2, 1)
+    for library in threads._blas_libraries():
+        threads._set_threads(library, threads._BUILT_FOR)
+    assert default_threads() == product_threads() == 3
+
+
+def test_models_keep_the_limit_that_holds_when_they_are_called(three_cores: None, model_dir: Path) -> None:
+    seen: list[int] = []
+
+    class Watched(Operations):
+        def linear(self, x: Any, weight: Any, bias: Any = None) -> Any:
+            seen.append(product_threads())
+            return super().linear(x, weight, bias)
+
+    model = AutoModel.from_pretrained(model_dir, backend="numpy").with_operations(Watched())
+    sentences = SentenceTransformer(model_dir, backend="numpy").with_operations(Watched())
+    for limit in (2, 1, 2):
+        with threadpool_limits(limit):
+            model([[101, 102]])
+            sentences.encode("a")
+            assert sentences.threads == limit
+        assert set(seen) == {limit}
+        seen.clear()
+    sentences.threads = 3
+    with threadpool_limits(1):
+        sentences.encode("a")
+    assert set(seen) == {sentences.threads} == {3}
+    sentences.threads = None
+    assert sentences.threads == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"), [("1", 1), ("1,4", 1), (" 2 ", 2), ("64", 3), ("", 3), ("many", 3), ("0", 3), ("-1", 3)]
+)
+def test_omp_num_threads_also_when_it_is_set_late(
+    setting: str, expected: int, three_cores: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "_blas_libraries", list)  # none that could be limited, as on macOS
+    monkeypatch.setenv("OMP_NUM_THREADS", setting)
+    threads._environment_threads.cache_clear()
+    try:
+        assert default_threads() == product_threads() == expected
+    finally:
+        threads._environment_threads.cache_clear()
 
 
 def test_the_limit_is_given_back_after_an_exception() -> None:
