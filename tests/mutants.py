@@ -419,6 +419,9 @@ def run(
                         faults.append(said)
         except TimeoutError:
             outcome = "hang"
+        except KeyboardInterrupt:  # what was counted so far is told
+            count = start
+            process.kill()
         finally:
             if start < count and outcome == "hang":
                 process.kill()

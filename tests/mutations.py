@@ -1,6 +1,6 @@
 """Mutated files and hostile texts: each loads right or raises an error of ours. Many of them, by hand:
 
-    python tests/mutations.py --count 10000 --seed 1
+    python tests/mutations.py --count 10000 --seed 1    (Ctrl-C ends it, and tells what was counted)
 
 A process of its own loads them, so that a crash is counted and not suffered. ``tests/unit/test_mutations.py`` loads a
 few hundred.
