@@ -25,7 +25,8 @@ def main() -> None:
     """all-MiniLM-L6-v2 and the BERT family in NumPy.
 
     Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 failed, with one line on the
-    reason (MINILM_TRACEBACK=1 adds the traceback); 2 wrong usage; 130 interrupted; 141 the reader of a pipe has ended.
+    reason (MINILM_TRACEBACK=1 adds the traceback); 2 wrong usage; 130 interrupted; 141 the reader of a pipe has ended;
+    143 terminated.
     """
 
 

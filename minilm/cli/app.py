@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,7 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 # Exit codes beside click's own (0 done, 1 failed, 2 wrong usage): 128 and the number of the signal, as shells count.
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+TERMINATED = 143
 
 # Errors that a user can cause: a bad file, a bad text, a missing package. They are shown as one line. Any other error
 # is a mistake in minilm, and is shown with its traceback.
@@ -35,7 +38,7 @@ class App(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line; standard streams may be closed."""
-        with closed_streams_replaced():
+        with closed_streams_replaced(), terminated_as_interrupted():
             try:
                 try:
                     return super().main(*args, **kwargs)
@@ -68,6 +71,28 @@ class App(click.Group):
             if os.environ.get("MINILM_TRACEBACK"):
                 raise
             raise click.ClickException(describe(error)) from error
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM raise `SystemExit`, as Ctrl-C raises an exception: so files that are half written are removed.
+
+    A handler that is there already stays, and so does a signal that is ignored.
+    """
+
+    def end(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_IGN)  # nothing shall interrupt the removing
+        sys.exit(TERMINATED)
+
+    in_main_thread = threading.current_thread() is threading.main_thread()  # only there can signals be handled
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def describe(error: BaseException) -> str:

@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +35,11 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     if target.exists() and not target.is_dir():
         raise NotADirectoryError(f"{folder} is a file; expected a folder, or a name for a new one")
     written = target.with_name(f".{target.name}.{os.getpid()}.part")
+    with _removed_before_termination(written):
+        yield from _written_beside(folder, target, written)
+
+
+def _written_beside(folder: str | os.PathLike[str], target: Path, written: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(written, ignore_errors=True)  # of an earlier process of this number that was killed
@@ -53,6 +60,26 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno is not None and error.strerror:
             raise type(error)(error.errno, error.strerror, str(folder)) from error
         raise
+
+
+@contextmanager
+def _removed_before_termination(part: Path) -> Iterator[None]:
+    """Remove a folder before SIGTERM ends the process; where it is handled or ignored, this stays so."""
+
+    def end(number: int, frame: Any) -> None:
+        shutil.rmtree(part, ignore_errors=True)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    in_main_thread = threading.current_thread() is threading.main_thread()  # only there can signals be handled
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -119,7 +119,7 @@ class _Files:
             for other in self.folder.glob(f"{self.name}-*.nbc"):  # of other sources, which are gone
                 if other.name.split("-")[1] != path.name.split("-")[1]:
                     other.unlink(missing_ok=True)
-        except OSError:
+        except BaseException:  # also when the process is interrupted or terminated
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
