@@ -10,6 +10,7 @@ from .models import (
     AlbertForSequenceClassification as AlbertForSequenceClassification,
     AlbertForTokenClassification as AlbertForTokenClassification,
     AlbertModel as AlbertModel,
+    AutoConfig as AutoConfig,
     AutoModel as AutoModel,
     AutoModelForMaskedLM as AutoModelForMaskedLM,
     AutoModelForNextSentencePrediction as AutoModelForNextSentencePrediction,
@@ -47,6 +48,7 @@ from .models import (
     mean_pooling as mean_pooling,
     normalize as normalize,
 )
+from .pipelines import pipeline as pipeline
 from .sentences.cross_encoder import CrossEncoder as CrossEncoder
 from .sentences.sentence_transformer import SentenceTransformer as SentenceTransformer
 from .sentences.text_classifier import TextClassifier as TextClassifier

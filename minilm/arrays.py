@@ -21,9 +21,9 @@ def array_namespace(*arrays: Array) -> ModuleType:
     TypeError
         If the arrays belong to two libraries or live on two devices: no array is moved unasked.
     """
-    x, *others = arrays
+    x = arrays[0]
     xp = _library(x)
-    for other in others:
+    for other in arrays[1:]:
         if _library(other) is not xp or other.device != x.device:
             found = " and ".join(f"{type(array).__module__} on {array.device}" for array in (x, other))
             raise TypeError(f"arrays of {found} cannot be combined: move one to the library and device of the other")
@@ -42,7 +42,10 @@ def as_numpy(x: Any) -> np.ndarray:
         torch = sys.modules["torch"]
         tensor = (torch.stack(list(x)) if isinstance(x, (list, tuple)) else x).detach().cpu()
         x = tensor.float() if tensor.dtype == torch.bfloat16 else tensor  # NumPy has no bfloat16
-    array: np.ndarray = np.asarray(x)
+    try:
+        array: np.ndarray = np.asarray(x)
+    except ValueError:  # NumPy calls it an inhomogeneous shape
+        raise ValueError(f"expected rows of one length, got {type(x).__name__} of {len(x)} that differ") from None
     return array
 
 
@@ -66,8 +69,9 @@ def as_tensor(x: Any) -> Any:
 
 def _library(x: Array) -> ModuleType:
     library: ModuleType
-    if hasattr(x, "__array_namespace__"):
-        library = x.__array_namespace__()
+    namespace = getattr(x, "__array_namespace__", None)
+    if namespace is not None:
+        library = namespace()
     elif type(x).__module__ == "cupy":  # keeps the standard in its main namespace
         import cupy
 
@@ -75,5 +79,8 @@ def _library(x: Array) -> ModuleType:
     else:
         import array_api_compat  # knows the rest, such as PyTorch
 
-        library = array_api_compat.array_namespace(x)
+        try:
+            library = array_api_compat.array_namespace(x)
+        except TypeError:
+            raise TypeError(f"expected an array, got {type(x).__name__}: make one of it first") from None
     return library

@@ -63,7 +63,7 @@ class Operations:
 
     def linears(self, x: Array, *dense: Mapping[str, Array]) -> tuple[Array, ...]:
         """See `minilm.functional.linears`."""
-        return tuple(self.linear(x, **params) for params in dense)
+        return tuple([self.linear(x, **params) for params in dense])
 
     def linear_activation(self, x: Array, weight: Array, bias: Array, activation: str) -> Array:
         """See `minilm.functional.linear_activation`."""

@@ -14,6 +14,7 @@ from ..arrays import Array
 from ..config import BertConfig
 from ..operations import Operations
 from ..parameters import Params
+from .threads import look_at_limits
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -61,11 +62,13 @@ class Backend:
 def on_device(method: Method) -> Method:
     """Decorate a method of an object with a ``backend``: it runs while the backend's device is the current one.
 
-    A small number may become 0 in it, as everywhere in a softmax, also where ``np.seterr`` makes that an error.
+    The user's limit on threads is read first. A small number may become 0 in the method, as in every softmax, also
+    where ``np.seterr`` makes that an error.
     """
 
     @functools.wraps(method)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        look_at_limits()
         with np.errstate(under="ignore"), self.backend.on_device():
             return method(self, *args, **kwargs)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @cache
@@ -52,33 +55,117 @@ def _blas_libraries() -> list[Any]:
     return libraries
 
 
-_lock = threading.Lock()
-_limits: list[int] = []  # one for each caller inside `limit_threads`; the smallest counts
-_before: list[tuple[Any, int]] = []  # the BLAS libraries, and their numbers of threads before the first caller
+# Between any two lines, a signal's handler may raise, or encode; so may a finalizer. Python calls it when a function
+# begins or has been called, and when a loop goes round. So a lock is taken inside of the `try` whose `finally` gives it
+# back, and there nothing is called before that. And what ends a limit can be done twice.
+_lock = threading.RLock()
+_limits: dict[object, tuple[int, int]] = {}  # of each caller inside a limit: its number, and its thread
+_before: tuple[tuple[Any, int], ...] = ()  # the BLAS libraries, and their numbers of threads before the first caller
+_smallest = sys.maxsize
+_BUILT_FOR = 64  # threads that NumPy's OpenBLAS has at most: so many are nobody's wish
+_default = 0  # what `default_threads` was when it was last looked at; 0: it never was
+
+
+@cache
+def _environment_threads() -> int | None:
+    """Return what ``OMP_NUM_THREADS`` says, of which the first number counts; None for nothing that is a number.
+
+    BLAS reads it, too, but not if it is set after NumPy was imported, and not every BLAS.
+    """
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else None
+
+
+def look_at_limits() -> None:
+    """Read how many threads the user grants BLAS now: by ``OPENBLAS_NUM_THREADS`` and the like, or threadpoolctl.
+
+    Inside of `limit_threads` there is nothing to be read: BLAS has our own numbers then. This takes two microseconds,
+    too much for each product, and little for each text.
+    """
+    numbers = [library.get_num_threads() for library in _blas_libraries()]
+    if not _limits and not _before:  # no other thread has set a limit meanwhile
+        _keep_default(numbers)
+
+
+def default_threads() -> int:
+    """Return how many threads to use where nobody says: all cores, unless the user granted fewer.
+
+    The user's word is ``OMP_NUM_THREADS`` in the environment, and what limits BLAS: ``OPENBLAS_NUM_THREADS``,
+    ``MKL_NUM_THREADS``, or a limit that is set through threadpoolctl and holds at this moment.
+    """
+    look_at_limits()
+    return _default
+
+
+def _keep_default(blas: list[int]) -> None:
+    """Keep the number of threads by default, where BLAS's libraries have these numbers.
+
+    The largest of them counts: PyTorch's number for its own library is no wish for ours.
+    """
+    global _default
+    cores, granted = available_cores(), max(blas, default=_BUILT_FOR)
+    _default = min(cores, _environment_threads() or cores, granted if granted < _BUILT_FOR else cores)
 
 
 def _set_threads(library: Any, threads: int) -> None:
     """Set a library's number of threads, from any thread.
 
-    threadpoolctl 3.8 and later obeys only one *controlling* thread, so that threads do not undo each other's limits,
-    and ignores all others silently. Here a lock and a count of callers keep the limits in order instead.
+    Since threadpoolctl 3.8 its public method obeys one *controlling* thread and ignores all others silently. And it
+    takes a lock, on which a signal's handler would wait for ever. Here `_limits` keeps the limits in order instead.
     """
-    if library.get_num_threads() == threads:
-        return
-    clear_controlling_thread = getattr(library, "clear_controlling_thread", lambda force: None)
-    clear_controlling_thread(force=True)
-    library.set_num_threads(threads)
-    clear_controlling_thread(force=True)
+    if library.get_num_threads() != threads:
+        getattr(library, "_real_set_num_threads", library.set_num_threads)(threads)
 
 
 def _apply_limits() -> None:
     """Set BLAS to the smallest limit, or to its own number of threads if there is none. Limits never raise a number."""
-    if _limits and not _before:
-        _before.extend((library, library.get_num_threads()) for library in _blas_libraries())
-    for library, threads in _before:
-        _set_threads(library, min([threads, *_limits]))
-    if not _limits:
-        _before.clear()
+    global _before, _smallest
+    alone = sys.is_finalizing()  # no other thread runs any more, and one that has the lock keeps it
+    try:
+        if not alone:
+            _lock.acquire()
+        if _limits and not _before:
+            found = tuple((library, library.get_num_threads()) for library in _blas_libraries())
+            if not _before:  # a handler may have been here
+                _before = found
+                _keep_default([threads for _, threads in found])
+        _smallest = min([sys.maxsize, *[count for count, _ in tuple(_limits.values())]])
+        for library, threads in _before:
+            _set_threads(library, min(threads, _smallest))
+        if not _limits:
+            _before = ()
+    finally:
+        try:  # noqa: SIM105 - `suppress` is a call
+            _lock.release()
+        except RuntimeError:  # interrupted while it waited for the lock
+            pass
+
+
+def _hold(caller: object, count: int) -> None:
+    _limits[caller] = count, threading.get_ident()
+    _apply_limits()
+
+
+def _leave(caller: object) -> None:
+    _limits.pop(caller, None)
+    _apply_limits()
+
+
+def call_limited(count: int, function: Callable[..., T], *args: Any) -> T:
+    """Return ``function(*args)``, computed as inside of ``with limit_threads(count)``.
+
+    An interrupt at any moment, also on the way into the function or out of it, leaves no limit behind.
+    """
+    caller = object()
+    try:
+        _hold(caller, count)
+        return function(*args)
+    finally:
+        try:
+            _leave(caller)
+        except BaseException:  # a signal's handler raised
+            _leave(caller)
+            raise
 
 
 @contextmanager
@@ -86,29 +173,33 @@ def limit_threads(count: int) -> Iterator[None]:
     """Hold every product to ``count`` threads, in BLAS and in our own kernels, inside the ``with`` block.
 
     BLAS's limit is global to the process, so callers are counted: the smallest limit holds, and the last to leave
-    restores what was there before, also after an exception.
+    restores what was there before, also after an exception. A forked child is inside the limits that its thread was in.
     """
-    with _lock:
-        _limits.append(count)
-        _apply_limits()
+    caller = object()
     try:
+        _hold(caller, count)
         yield
     finally:
-        with _lock:
-            _limits.remove(count)
-            _apply_limits()
+        try:
+            _leave(caller)
+        except BaseException:  # a signal's handler raised
+            _leave(caller)
+            raise
 
 
 def product_threads() -> int:
-    """Return how many threads may share a single product now."""
-    return min([available_cores(), *_limits])
+    """Return how many threads may share a single product now: by `limit_threads`, or else by the user's word."""
+    smallest = _smallest
+    return min(available_cores(), smallest) if smallest < sys.maxsize else _default or default_threads()
 
 
 def _reset_after_fork() -> None:
     """Release in a forked child what other threads of its parent held: they do not exist there."""
     global _lock
-    _lock = threading.Lock()
-    _limits.clear()
+    _lock = threading.RLock()
+    for caller, (_, thread) in tuple(_limits.items()):
+        if thread != threading.get_ident():
+            del _limits[caller]
     _apply_limits()
 
 

@@ -14,6 +14,7 @@ from .bench import bench
 from .evaluate import evaluate
 from .finetune import finetune
 from .parity import parity
+from .serve import serve
 
 __all__ = ["main"]
 
@@ -35,6 +36,7 @@ for _command in (
     heads.rerank,
     heads.classify,
     heads.fill_mask,
+    serve,
     finetune,
     evaluate,
     inspection.tokens,

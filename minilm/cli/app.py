@@ -127,9 +127,9 @@ class ModelChoice:
 
     def limited_threads(self) -> AbstractContextManager[None]:
         """Limit each matrix product to ``--threads`` threads, for commands that do not compute packs in parallel."""
-        from ..backends.threads import available_cores, limit_threads
+        from ..backends.threads import default_threads, limit_threads
 
-        return limit_threads(self.threads or available_cores())
+        return limit_threads(self.threads or default_threads())
 
     def sentence_transformer(self, **settings: Any) -> Any:
         """Load the model as a `minilm.SentenceTransformer`."""

@@ -20,6 +20,8 @@ from .results import chart, check_folder, replacing
         "minilm bench --json results.json --plot results.png",
         "minilm bench --peer minilm --peer onnxruntime --only latency",
         "minilm bench --peer minilm --only growth",
+        "minilm bench --peer minilm --peer sentence-transformers --only training",
+        "minilm bench --serve",
     ],
 )
 @click.option("--peer", "peers", multiple=True, metavar="NAME",
@@ -27,11 +29,15 @@ from .results import chart, check_folder, replacing
               "sentence-transformers, onnxruntime, onnxruntime-int8, openvino, ctranslate2, ctranslate2-int8, candle. "
               "Default: all that are installed.")  # fmt: skip
 @click.option("--only", "sections", multiple=True, metavar="SECTION",
-              help="Measure only these: start, throughput, latency, threads, growth. Default: all but growth, "
-              "which embeds up to 100,000 texts.")  # fmt: skip
+              help="Measure only these: start, throughput, latency, threads, growth, training. Default: all but "
+              "growth, which embeds up to 100,000 texts, and training, which fine-tunes on pairs.")  # fmt: skip
+@click.option("--serve", "on_service", is_flag=True,
+              help="Measure 'minilm serve' under load instead, beside embedding without it.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="Fewer texts and three rounds.")
 @click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="How many turns every peer takes.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="For all peers. Default: all cores.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="For all peers. Default: all cores, or OMP_NUM_THREADS."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all numbers to FILE.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE", help="Draw them into FILE.")
 @click.option(
@@ -42,6 +48,7 @@ from .results import chart, check_folder, replacing
 def bench(
     peers: tuple[str, ...],
     sections: tuple[str, ...],
+    on_service: bool,
     quick: bool,
     rounds: int | None,
     threads: int | None,
@@ -63,7 +70,10 @@ def bench(
     OPENBLAS_CORETYPE, which pins the kernels of NumPy's BLAS, mostly to those of an older processor, is taken out of
     the environment of the processes that are measured: the figures are what this machine can do.
     """
-    from ..backends.threads import available_cores
+    if on_service:
+        click.echo(_load(model, quick, rounds))
+        return
+    from ..backends.threads import default_threads
     from ..bench.measure import SECTIONS, Plan, benchmark
     from ..bench.peers import PEERS
     from ..bench.report import report
@@ -73,7 +83,7 @@ def bench(
     check_folder(json_file)
     draw = chart("bench_chart", plot_file)
 
-    plan = Plan(model=model, revision=revision, local_files_only=offline, threads=threads or available_cores())
+    plan = Plan(model=model, revision=revision, local_files_only=offline, threads=threads or default_threads())
     plan = plan.quick() if quick else plan
     given: dict[str, Any] = {"peers": peers, "sections": sections, "rounds": rounds}
     plan = replace(plan, **{name: value for name, value in given.items() if value})
@@ -83,6 +93,12 @@ def bench(
         with replacing(json_file) as stream:
             stream.write(json.dumps(results, indent=2, ensure_ascii=False).encode() + b"\n")
     draw(results)
+
+
+def _load(model: str, quick: bool, rounds: int | None) -> str:
+    from ..bench.load import Load, measure, report
+
+    return report(measure(Load(model, 256 if quick else 1024, rounds or 3, 512 if quick else 2048)))
 
 
 def _check_names(option: str, names: tuple[str, ...], known: Any) -> None:

@@ -48,7 +48,10 @@ def read_json(path: Path, kind: type = dict) -> Any:
     """
     text = read_text(path, MAX_CONFIG)
     with naming(path):
-        value = json.loads(text)
+        try:
+            value = json.loads(text)
+        except RecursionError:
+            raise ValueError("its lists and objects are nested too deeply") from None
         if not isinstance(value, kind):
             raise ValueError(f"expected {'an object' if kind is dict else 'a list'}, found {value!r:.80}")
         return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .auto import AutoConfig
 from .bert import BertModel
 from .heads import (
     BertForMaskedLM,
@@ -17,6 +18,7 @@ __all__ = [
     "AlbertForSequenceClassification",
     "AlbertForTokenClassification",
     "AlbertModel",
+    "AutoConfig",
     "AutoModel",
     "AutoModelForMaskedLM",
     "AutoModelForNextSentencePrediction",

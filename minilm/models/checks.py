@@ -69,7 +69,7 @@ def check_ids(
             raise TypeError(f"{name} must be integers, got {ids.dtype}")
         if ids.shape != input_ids.shape:
             raise ValueError(f"{name} has the shape {ids.shape}, but input_ids has {input_ids.shape}")
-        native = np.require(ids, np.int64, ["C", "A"])
+        native = np.asarray(ids, np.int64)
         if native.size and native.view(np.uint64).max() >= limit:  # a negative id is a large unsigned number
             wrong = ids[(ids < 0) | (ids >= limit)].flat[0]
             raise ValueError(f"{name} has {wrong}, but its table has the rows 0 to {limit - 1}")

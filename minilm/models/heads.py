@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..tokenizing.tokenizer import Tokenizer
+
+
+logger: logging.Logger = logging.getLogger("minilm")
 
 
 class _ModelWithHead(PreTrainedModel):
@@ -138,7 +142,13 @@ class BertForMaskedLM(_ModelWithHead):
         return self._tokenizer
 
     @on_device
-    def fill_mask(self, text: str, top_k: int = 5) -> list[Any]:
+    def fill_mask(
+        self,
+        text: str,
+        top_k: int = 5,
+        targets: str | Sequence[str] | None = None,
+        tokenizer_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[Any]:
         """Say what may stand for each ``[MASK]`` of a text, as Hugging Face's fill-mask pipeline does.
 
         The product with the vocabulary, most of the work for a short text, is done at the masks alone.
@@ -149,6 +159,11 @@ class BertForMaskedLM(_ModelWithHead):
             A text with one or several masks.
         top_k
             How many candidates, the most probable first.
+        targets
+            The words that may stand there; None for the whole vocabulary. Of a word that is no token the first token
+            counts, and the log says so (logger ``minilm``, level warning).
+        tokenizer_kwargs
+            Settings of the tokenizer's call, such as ``{"truncation": True}``.
 
         Returns
         -------
@@ -161,13 +176,15 @@ class BertForMaskedLM(_ModelWithHead):
         TypeError
             If the text is not a string.
         ValueError
-            If the text has no mask or too many tokens, or ``top_k`` is not between 1 and the size of the vocabulary.
+            If the text has no mask or too many tokens, ``top_k`` is not between 1 and the size of the vocabulary, or
+            there are no targets.
         """
         check_text(text, "text")
         tokenizer = self.tokenizer
         if not 1 <= top_k <= self.config.vocab_size:
             raise ValueError(f"top_k must be between 1 and {self.config.vocab_size}, the vocabulary, got {top_k}")
-        encoded = tokenizer(text, return_tensors="np")
+        allowed = None if targets is None else self._target_ids(targets)
+        encoded = tokenizer(text, return_tensors="np", **(tokenizer_kwargs or {}))
         ids = encoded["input_ids"][0]
         masks = np.flatnonzero(ids == tokenizer.mask_token_id)
         if len(masks) == 0:
@@ -181,7 +198,8 @@ class BertForMaskedLM(_ModelWithHead):
         found = []
         for place, row in zip(masks, scores, strict=True):
             candidates = []
-            for token in np.argsort(-row, kind="stable")[:top_k].tolist():
+            order = np.argsort(-row if allowed is None else -row[allowed], kind="stable")[:top_k]
+            for token in (order if allowed is None else allowed[order]).tolist():
                 filled = np.where(np.arange(len(ids)) == place, token, ids)
                 filled = filled[filled != tokenizer.pad_token_id]
                 candidates.append(
@@ -194,6 +212,22 @@ class BertForMaskedLM(_ModelWithHead):
                 )
             found.append(candidates)
         return found[0] if len(masks) == 1 else found
+
+    def _target_ids(self, targets: str | Sequence[str]) -> np.ndarray:
+        """Return the ids of the words that may stand for a mask, each once."""
+        vocabulary, found = self.tokenizer.get_vocab(), []
+        for target in [targets] if isinstance(targets, str) else targets:
+            check_text(target, "a target")
+            if target not in vocabulary:
+                pieces = self.tokenizer.tokenize(target)
+                logger.warning("target %r is no token; %s stands in for it", target, pieces[0] if pieces else "nothing")
+                if not pieces:
+                    continue
+                target = pieces[0]
+            found.append(vocabulary[target])
+        if not found:
+            raise ValueError("targets has no word that could stand for a mask")
+        return np.unique(found)
 
 
 class BertForTokenClassification(_ModelWithHead):

@@ -153,6 +153,12 @@ class Module(Placed):
             raise AttributeError(f"{name!r} is not a setting of a model; what can be set is {', '.join(_SETTABLE)}")
         object.__setattr__(self, name, value)
 
+    if not TYPE_CHECKING:  # type checkers shall miss what is not there
+
+        def __getattr__(self, name: str) -> Any:  # only called for what is not there
+            public = ", ".join(known for known in dir(type(self)) if not known.startswith("_"))
+            raise AttributeError(f"a {type(self).__name__} has no {name!r}; it has {', '.join(_SETTABLE)}, {public}")
+
     def __call__(self, input_ids: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the network on a padded batch."""
         raise NotImplementedError
@@ -173,6 +179,10 @@ class Module(Placed):
     def parameters(self) -> Iterator[Array]:
         """Yield the arrays of the `state_dict`."""
         yield from self.state_dict().values()
+
+    def get_memory_footprint(self) -> int:
+        """Return how many bytes the parameters take."""
+        return sum(int(np.prod(array.shape)) for array in self.parameters()) * self.dtype.itemsize
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """Return how many numbers the parameters have, without those of the embeddings' tables if so asked.

@@ -84,7 +84,7 @@ class PreTrainedModel(Module):
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | Path,
+        pretrained_model_name_or_path: str | Path,
         *,
         backend: str | Backend | None = None,
         device: Any = None,
@@ -105,7 +105,7 @@ class PreTrainedModel(Module):
 
         Parameters
         ----------
-        name_or_path
+        pretrained_model_name_or_path
             A folder, or a name such as ``"sentence-transformers/all-MiniLM-L6-v2"``, which
             `minilm.loading.hub.find_files` looks up.
         backend
@@ -145,7 +145,7 @@ class PreTrainedModel(Module):
         settings = read_loading_arguments(settings)
         backend = get_backend(backend, device=as_device(device, device_map), dtype=as_dtype(dtype, torch_dtype))
         files = find_files(
-            name_or_path,
+            pretrained_model_name_or_path,
             revision=revision,
             token=use_auth_token if token is None else token,
             cache_dir=cache_dir,

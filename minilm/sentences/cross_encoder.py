@@ -303,7 +303,9 @@ def _read(found: Found) -> tuple[Mapping[str, Any], Sequence[Any]]:
         raise ValueError(f"{path}: expected one Transformer in the model's own folder, found {entries}")
     config = read_json(files["config.json"])
     activation = config.get("sbert_ce_default_activation_function")
-    activation = (config.get("sentence_transformers") or {}).get("activation_fn", activation)
+    newer = config.get("sentence_transformers")
+    if isinstance(newer, dict):
+        activation = newer.get("activation_fn", activation)
     modules = [load_transformer(found, BertForSequenceClassification)]
     return {"activation_fn": activation} | read_config(files, "CrossEncoder"), modules
 

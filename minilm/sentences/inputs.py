@@ -14,6 +14,7 @@ import numpy as np
 
 from ..arrays import as_tensor
 from ..config import check_count
+from ..tokenizing.lengths import MOST_LOST
 from ..tokenizing.texts import check_batch, check_text, shorten
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -174,6 +175,7 @@ class Truncation:
         self.seen: int = 0
         self.texts: int = 0
         self.tokens: int = 0
+        self._or_more: str = ""  # a text can have lost more tokens than were counted
 
     @classmethod
     def check_mode(cls, mode: str) -> str:
@@ -183,19 +185,25 @@ class Truncation:
         return mode
 
     def add(self, lost: np.ndarray) -> None:
-        """Count the tokens that each of the next texts lost; in mode ``"error"`` raise a `ValueError` if any did."""
+        """Count the tokens that each of the next texts lost; in mode ``"error"`` raise a `ValueError` if any did.
+
+        Of each text at most `minilm.tokenizing.lengths.MOST_LOST` are counted.
+        """
         start = self.seen
         self.seen += len(lost)
         if not lost.any():
             return
         if self.mode == "error":
             i = int(np.flatnonzero(lost)[0])
+            more = " or more" if lost[i] >= MOST_LOST else ""
             raise ValueError(
-                f"input {start + i} has {self.max_length + int(lost[i])} tokens, but {self.max_length} fit; "
+                f"input {start + i} has {self.max_length + int(lost[i])} tokens{more}, but {self.max_length} fit; "
                 "shorten it, raise max_seq_length, or pass truncation='warn' or 'silent'"
             )
         self.texts += int(np.count_nonzero(lost))
         self.tokens += int(lost.sum())
+        if lost.max() >= MOST_LOST:
+            self._or_more = " or more"
 
     def merge(self, other: Truncation) -> None:
         """Add what was cut elsewhere of texts of the same call."""
@@ -212,8 +220,8 @@ class Truncation:
         while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == package:
             stacklevel, frame = stacklevel + 1, frame.f_back
         warnings.warn(
-            f"{self.texts} of {self.seen} inputs have more than {self.max_length} tokens and lost {self.tokens} tokens "
-            "(truncation='silent' does not warn, truncation='error' refuses such inputs)",
+            f"{self.texts} of {self.seen} inputs have more than {self.max_length} tokens and lost {self.tokens} "
+            f"tokens{self._or_more} (truncation='silent' does not warn, truncation='error' refuses such inputs)",
             stacklevel=stacklevel + 1,
         )
 

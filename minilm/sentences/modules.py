@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ..models import BertForSequenceClassification, BertModel, PreTrainedModel
 from ..operations import Operations
 from ..parameters import unflatten
 from ..tokenizing.tokenizer import Tokenizer, tokenizer_from_files
+from ..vectors.similarity import SIMILARITIES
 from .arguments import Found
 
 logger: logging.Logger = logging.getLogger("minilm")
@@ -42,12 +44,12 @@ _TORCH_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def torch_activation(path: str) -> Callable[[Array], Array]:
+def torch_activation(path: Any) -> Callable[[Array], Array]:
     """Return the function of a dotted name from a config, such as ``torch.nn.modules.activation.Tanh``."""
-    package, _, name = path.rpartition(".")
+    package, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
     if not package.startswith("torch.nn") or name not in _TORCH_ACTIVATIONS:
         known = ", ".join(_TORCH_ACTIVATIONS)
-        raise ValueError(f"activation {path!r} is not implemented; known from torch.nn: {known}")
+        raise ValueError(f"activation {path!r:.80} is not implemented; known from torch.nn: {known}")
     return _TORCH_ACTIVATIONS[name]
 
 
@@ -240,6 +242,8 @@ def load_modules(found: Found) -> list[Transformer | Pooling | Dense | Normalize
         else:
             _require_sentence_embedding(*read_json_if_there(files, f"{folder}/config.json"))  # older models have none
             modules.append(Normalize())
+    with naming(path) if path is not None else nullcontext():
+        check_modules(modules)
     return modules
 
 
@@ -266,7 +270,22 @@ def read_config(files: ModelFiles, model_type: str) -> dict[str, Any]:
     prompts = config.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(text is None or isinstance(text, str) for text in prompts.values()):
         raise ValueError(f"{path}: prompts must be texts by name, found {prompts!r:.80}")
+    with naming(path):
+        _check_settings(config)
     return {**config, "prompts": {name: text or "" for name, text in prompts.items()}}
+
+
+def _check_settings(config: Mapping[str, Any]) -> None:
+    """Raise a `ValueError` for a setting of ``config_sentence_transformers.json`` that is not of its kind."""
+    for name in ("default_prompt_name", "activation_fn"):
+        if not isinstance(config.get(name), (str, type(None))):
+            raise ValueError(f"{name} must be a string or null, found {config[name]!r:.80}")
+    measure, kept = config.get("similarity_fn_name"), config.get("truncate_dim")
+    if measure is not None and (not isinstance(measure, str) or measure not in SIMILARITIES):
+        known = ", ".join(map(repr, SIMILARITIES))
+        raise ValueError(f"similarity_fn_name must be one of {known}, found {measure!r:.80}")
+    if kept is not None and (type(kept) is not int or kept < 1):
+        raise ValueError(f"truncate_dim must be a positive integer or null, found {kept!r:.80}")
 
 
 def load_transformer(found: Found, model_class: type[PreTrainedModel]) -> Transformer:
@@ -291,8 +310,8 @@ def max_seq_length(config: Mapping[str, Any], path: Path | None, model_max_lengt
     A number above the model's positions is lowered to these, and the log says so (level warning).
     """
     limit = config.get("max_seq_length") or min(model_max_length, positions)
-    if type(limit) is not int:
-        raise ValueError(f"{path}: max_seq_length must be an integer, found {limit!r}")
+    if type(limit) is not int or limit < 2:
+        raise ValueError(f"{path}: max_seq_length must be an integer of at least 2, found {limit!r:.80}")
     if limit > positions:
         logger.warning(
             "%s: max_seq_length is %d, but the model has %d positions: that is the limit", path, limit, positions
@@ -304,8 +323,12 @@ def read_pooling(path: Path) -> Pooling:
     """Read a pooling ``config.json``, of the old format (a flag for each mode) or the new one (``pooling_mode``)."""
     config = read_json(path)
     modes = config.get("pooling_mode") or [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or "mean"
+    if isinstance(modes, str):
+        modes = [modes]
+    if not isinstance(modes, list) or not all(isinstance(mode, str) for mode in modes):
+        raise ValueError(f"{path}: pooling_mode must be a name or a list of names, found {modes!r:.80}")
     with naming(path):
-        return Pooling((modes,) if isinstance(modes, str) else tuple(modes), bool(config.get("include_prompt", True)))
+        return Pooling(tuple(modes), bool(config.get("include_prompt", True)))
 
 
 def _load_dense(files: ModelFiles, backend: Backend) -> Dense:
@@ -325,7 +348,8 @@ def _load_dense(files: ModelFiles, backend: Backend) -> Dense:
     found = {name: array.shape for name, array in tensors.items()}
     if found != shapes:
         raise ValueError(f"{weights} holds {found}, but {path} asks for {shapes}")
-    activation = torch_activation(str(config.get("activation_function", "torch.nn.Tanh")))
+    with naming(path):
+        activation = torch_activation(config.get("activation_function", "torch.nn.Tanh"))
     return Dense(backend.place(unflatten(tensors)), activation, bool(config.get("use_residual")))
 
 

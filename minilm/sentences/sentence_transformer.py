@@ -92,7 +92,8 @@ class SentenceTransformer(VectorModel):
     dtype
         ``"float32"`` (the default) or ``"float64"``: of the parameters, and so of the vectors.
     threads
-        How many packs of texts are computed side by side; by default one for each core.
+        How many packs of texts are computed side by side; by default one for each core, or fewer where
+        ``OMP_NUM_THREADS`` or a limit of threadpoolctl says so.
     truncation
         What happens to texts of more tokens than `max_seq_length`. ``"warn"`` cuts them, and warns once in a call how
         many texts lost how many tokens; ``"silent"`` cuts them, as sentence-transformers does; ``"error"`` raises a

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backends.threads import available_cores
+from ..backends.threads import default_threads
 from ..config import check_count
 from ..operations import Operations
 from ..packing import Pack, Tokens
@@ -90,9 +90,6 @@ class TextModel(ModuleFace):
         self.max_seq_length = self.max_seq_length  # raises if the transformer's own does not fit
         self.prompts = {name: text or "" for name, text in prompts.items()}
         self.default_prompt_name = default_prompt_name
-        if threads is None:
-            on_gpu = self.backend.pack_tokens is not None  # a GPU computes one pack at a time
-            threads = 1 if on_gpu else available_cores()
         self.threads = threads
         self.truncation = truncation
         self.model_card_data = ModelCardData() if model_card_data is None else model_card_data
@@ -134,12 +131,18 @@ class TextModel(ModuleFace):
 
     @property
     def threads(self) -> int:
-        """How many packs of texts are computed side by side."""
-        return self._threads
+        """How many packs are computed side by side.
+
+        By default as many as `minilm.backends.threads.default_threads` says at the time; one on a GPU. Set it to None
+        for the default.
+        """
+        if self._threads is not None:
+            return self._threads
+        return default_threads() if self.backend.pack_tokens is None else 1
 
     @threads.setter
-    def threads(self, value: int) -> None:
-        self._threads: int = check_count("threads", value)
+    def threads(self, value: int | None) -> None:
+        self._threads: int | None = None if value is None else check_count("threads", value)
 
     @property
     def truncation(self) -> str:

@@ -51,7 +51,7 @@ class AutoTokenizer:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | Path,
+        pretrained_model_name_or_path: str | Path,
         *,
         revision: str | None = None,
         token: str | bool | None = None,
@@ -65,7 +65,7 @@ class AutoTokenizer:
 
         Parameters
         ----------
-        name_or_path
+        pretrained_model_name_or_path
             A folder, or a name as `minilm.loading.hub.find_files` looks it up.
         revision, token, cache_dir, local_files_only
             As in `minilm.loading.hub.find_files`; ``use_auth_token`` is an older name of ``token``.
@@ -90,7 +90,7 @@ class AutoTokenizer:
 
         settings = without_effect(settings)
         files = find_files(
-            name_or_path,
+            pretrained_model_name_or_path,
             revision=revision,
             token=token if token is not None else use_auth_token,
             cache_dir=cache_dir,

@@ -133,7 +133,7 @@ def find_class(name: str | None, model_type: str | None = None) -> TokenizerClas
         For a class that cuts texts in Python, by rules that are not implemented.
     """
     if name is None:
-        name = _OF_MODEL_TYPE.get(model_type or "", "")
+        name = _OF_MODEL_TYPE.get(model_type, "") if isinstance(model_type, str) else ""
     if not isinstance(name, str):
         raise ValueError(f"tokenizer_class must be a string, got {name!r}")
     name = name.removesuffix("Fast")

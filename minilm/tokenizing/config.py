@@ -189,7 +189,8 @@ class TokenizerConfig:
 
 def check_input_names(names: Any) -> tuple[str, ...]:
     """Check ``model_input_names``: ``input_ids`` and what goes with them."""
-    if isinstance(names, str) or not set(names) <= set(INPUT_NAMES) or "input_ids" not in names:
+    right = isinstance(names, (list, tuple)) and all(name in INPUT_NAMES for name in names)
+    if not right or "input_ids" not in names:
         raise ValueError(f"model_input_names must be input_ids and others of {', '.join(INPUT_NAMES)}, got {names!r}")
     return tuple(names)
 

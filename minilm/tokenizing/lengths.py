@@ -10,6 +10,7 @@ from typing import Any
 import tokenizers
 
 NO_MAX_LENGTH = int(1e30)  # what Hugging Face's tokenizers say when the checkpoint names no limit
+MOST_LOST = 10_000  # so many tokens that truncation takes from a text are counted; the rest is not even tokenized
 
 _PADDINGS = {False: None, True: "longest", "longest": "longest", "max_length": "max_length", "do_not_pad": None}
 _STRATEGIES = {
@@ -168,6 +169,11 @@ def as_int(value: Any, name: str, least: int) -> int:
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
+
+
+def as_id(value: Any) -> int:
+    """Return an id as an integer, whether a vocabulary has it or not; raise a `TypeError` if it is none."""
+    return as_int(value, "an id", -NO_MAX_LENGTH)
 
 
 def as_side(value: Any, name: str) -> str:

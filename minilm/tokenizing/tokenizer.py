@@ -20,8 +20,9 @@ from .config import SETTINGS, TokenizerConfig
 from .failures import name_the_text, naming_library
 from .files import read_tokenizer
 from .inputs import Inputs, check_equal_lengths
-from .lengths import Lengths, as_side, cut, kept_lengths
+from .lengths import MOST_LOST, Lengths, as_side, cut, kept_lengths
 from .padding import pad_inputs
+from .pieces import PIECE, in_batches
 from .saving import write_tokenizer
 from .texts import check_text, shorten
 from .vocabulary import Vocabulary
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ..loading.hub import ModelFiles
 
 CHUNK_TEXTS = 256  # texts whose Encoding objects, some 100 bytes a token, are alive at a time
+CHUNK_CHARACTERS = 1 << 18  # and how long they are together
 
 
 class Tokenizer(Vocabulary):
@@ -79,14 +81,35 @@ class Tokenizer(Vocabulary):
         except BaseException as error:  # a panic of the library is not even an Exception
             raise name_the_text(error, encode, texts, name, start) from None
 
-    def _ids(self, texts: Sequence[str], name: str) -> Iterator[list[int]]:
-        """Yield the ids of each text, without special tokens; an error names the text by its index."""
-        for start in range(0, len(texts), CHUNK_TEXTS):
-            chunk = list(texts[start : start + CHUNK_TEXTS])
-            for i, text in enumerate(chunk, start):
-                check_text(text, f"{name} {i}")
-            for encoding in self._split(chunk, name, start):
-                yield encoding.ids
+    def _ids(self, texts: Iterable[str], name: str, enough: int | None = None) -> Iterator[list[int]]:
+        """Yield the ids of each text, without special tokens; an error names the text by its index.
+
+        Of a long text at least ``enough`` ids are made, from the side that truncation keeps; None: all.
+        """
+        checked = (check_text(text, f"{name} {i}") for i, text in enumerate(texts))
+        start = 0
+        for chunk in in_batches(checked, CHUNK_TEXTS, CHUNK_CHARACTERS):
+            if len(chunk[0]) > PIECE and len(chunk) == 1:
+                yield self._ids_of_long(chunk[0], name, start, enough)
+            else:
+                for encoding in self._split(chunk, name, start):
+                    yield encoding.ids
+            start += len(chunk)
+
+    def _ids_of_long(self, text: str, name: str, i: int, enough: int | None) -> list[int]:
+        """Return the ids of a text, piece by piece."""
+        from_left = self.truncation_side == "left"
+        pieces: Iterable[str] = self._pieces.of(text)
+        if from_left and enough is not None:
+            pieces = reversed(list(pieces))
+        parts: list[list[int]] = []
+        for piece in pieces:
+            parts.append(self._split([piece], name, i)[0].ids)
+            if enough is not None and sum(map(len, parts)) >= enough:
+                break
+        if from_left and enough is not None:
+            parts.reverse()
+        return [token_id for part in parts for token_id in part]
 
     def encode_packed(
         self, texts: Sequence[str], max_length: int | None = None, *, text_pairs: Sequence[str] | None = None
@@ -108,7 +131,8 @@ class Tokenizer(Vocabulary):
         tokens
             `Tokens` of each input, int64 arrays [tokens].
         lost
-            How many tokens truncation took from each input, int64 array [texts].
+            How many tokens truncation took from each input, int64 array [texts]; `MOST_LOST` stands for so many or
+            more, since the rest of a long text is not tokenized.
 
         Raises
         ------
@@ -122,13 +146,14 @@ class Tokenizer(Vocabulary):
         template = self._single if text_pairs is None else self._pair
         room = Lengths(truncation="longest_first", max_length=max_length).room(template.special_tokens)
         from_left, typed = self.truncation_side == "left", "token_type_ids" in self._model_input_names
-        firsts = self._ids(texts, "text")
+        enough = None if room is None or text_pairs is not None else room + MOST_LOST
+        firsts = self._ids(texts, "text", enough)
         seconds = self._ids(text_pairs, "text_pair") if text_pairs is not None else ([] for _ in texts)
         tokens, lost = [], np.zeros(len(texts), dtype=np.int64)
         for i, (first, second) in enumerate(zip(firsts, seconds, strict=True)):
             total = len(first) + len(second)
             if room is not None and total > room:
-                lost[i] = total - room
+                lost[i] = min(total - room, MOST_LOST)
                 keep_first, keep_second = kept_lengths(len(first), len(second), room, "longest_first")
                 if from_left:
                     first, second = first[len(first) - keep_first :], second[len(second) - keep_second :]
@@ -215,14 +240,7 @@ class Tokenizer(Vocabulary):
             (index named), or arrays asked for of texts of different lengths (transformers makes arrays of lists).
         """
         as_arrays = check_tensor_type(return_tensors, "return_tensors") is not None
-        lengths = Lengths.settle(
-            padding,
-            truncation,
-            max_length,
-            self.model_max_length,
-            pad_to_multiple_of,
-            stride,
-        )
+        lengths = Lengths.settle(padding, truncation, max_length, self.model_max_length, pad_to_multiple_of, stride)
         pad_side = self.padding_side if padding_side is None else as_side(padding_side, "padding_side")
         cut_side = self.truncation_side if truncation_side is None else as_side(truncation_side, "truncation_side")
         lengths.check_padding(self.pad_token, self.pad_token_id)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.threads import available_cores
+from ..backends.threads import default_threads
 from ..sentences.text_model import TextModel
 from .batches import Batches
 from .checkpointing import Checkpoint
@@ -156,7 +156,7 @@ def fit(
             "seed": seed,
         },
         None if checkpoint is None else Path(checkpoint),
-        available_cores() if threads is None else threads,
+        default_threads() if threads is None else threads,
         kept_tokens,
     )
     show = logger.isEnabledFor(logging.INFO) if show_progress_bar is None else show_progress_bar

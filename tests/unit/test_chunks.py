@@ -62,6 +62,20 @@ def test_chunks_are_the_whole_in_pieces(model: SentenceTransformer, size: int, s
     assert list(model.encode_chunks([], size)) == []
 
 
+@pytest.mark.parametrize("size", [1, 3, 7, 8, 100])
+@pytest.mark.parametrize("characters", [1, 4, 9])
+def test_windows_end_by_their_characters_as_well(
+    model: SentenceTransformer, size: int, characters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minilm.sentences.windows.WINDOW_CHARACTERS", characters)
+    texts = TEXTS * 3
+    expected = model.encode(texts)
+    chunks = list(model.encode_chunks(iter(texts), size))
+    assert [len(texts) for texts, _ in chunks[:-1]] == [size] * (len(chunks) - 1)
+    assert [text for texts, _ in chunks for text in texts] == texts
+    np.testing.assert_allclose(np.concatenate([x for _, x in chunks]), expected, atol=1e-6)
+
+
 def test_each_text_is_tokenized_once(model: SentenceTransformer) -> None:
     list(model.encode_chunks(TEXTS, 2))
     assert model.tokenizer.seen == TEXTS

@@ -21,11 +21,12 @@ from safetensors.numpy import save_file
 from minilm import SentenceTransformer, models
 from minilm.cli import main
 from minilm.cli.app import BROKEN_PIPE, INTERRUPTED
-from minilm.cli.results import replacing
+from minilm.cli.results import replacing, write_npz
 from minilm.cli.texts import lines, paragraphs
 from minilm.loading.checkpoint import read_config
 from minilm.loading.hub import find_files
 from minilm.parameters import Shapes
+from minilm.sentences.modules import Pooling, Transformer
 from minilm.tokenizing.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -157,7 +158,7 @@ def test_files_hold_what_stdout_gets(embed: list[Any], tmp_path: Path, suffix: s
     piped = run(*embed, *SENTENCES, "--format", suffix).stdout_bytes
     if suffix == "npz":
         for archive in (load_npz(file), load_npz(io.BytesIO(piped))):
-            assert archive["texts"].tolist() == SENTENCES
+            assert json.loads(archive["texts.json"]) == SENTENCES
             np.testing.assert_allclose(archive["embeddings"][:, :3], FIRST_COMPONENTS, rtol=0, atol=1e-6)
         return
     assert file.read_bytes() == piped
@@ -183,6 +184,21 @@ def test_no_texts_make_no_vectors(embed: list[Any], tmp_path: Path, kind: str) -
         vectors = load_npz(file)["embeddings"] if kind == "npz" else np.load(file)
         assert vectors.shape == (0, 384)
         assert vectors.dtype == np.float32
+    if kind == "npz":
+        assert json.loads(load_npz(file)["texts.json"]) == []
+
+
+def test_one_long_text_does_not_make_room_for_all(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    texts = ["".join(map(chr, rng.integers(32, 0xD000, 100_000))), *(f'text {i}\0\n"é' for i in range(1000))]
+    vectors = rng.normal(size=(len(texts), 3)).astype(np.float32)
+    with open(tmp_path / "v.npz", "wb") as file:
+        write_npz(file, [(texts[:5], vectors[:5]), (texts[5:], vectors[5:])])
+    archive = load_npz(tmp_path / "v.npz")
+    assert json.loads(archive["texts.json"]) == texts
+    np.testing.assert_array_equal(archive["embeddings"], vectors)
+    size = (tmp_path / "v.npz").stat().st_size
+    assert size < 1.2 * sum(len(text.encode()) for text in texts) + vectors.nbytes
 
 
 def test_settings_reach_the_model(embed: list[Any], model: SentenceTransformer) -> None:
@@ -601,3 +617,20 @@ def test_the_group_is_what_the_entry_point_names() -> None:
     process = start("--version", stdin=subprocess.DEVNULL)
     out, _ = process.communicate()
     assert process.returncode == 0 and b"minilm" in out
+
+
+def test_numbers_that_json_has_not_are_no_results(model_dir: Path, tmp_path: Path) -> None:
+    """A model with damaged weights: an error and exit code 1 instead of the word NaN, which no reader of JSON takes."""
+    model = SentenceTransformer(model_dir)
+    tree = model.transformer.model.params
+    norm = {name: np.full_like(array, np.nan) for name, array in tree["embeddings"]["LayerNorm"].items()}
+    damaged = {**tree, "embeddings": {**tree["embeddings"], "LayerNorm": norm}}
+    network = type(model.transformer.model)(damaged, model.transformer.model.config)
+    folder = tmp_path / "broken"
+    SentenceTransformer(modules=[Transformer(network, model.tokenizer), Pooling()]).save_pretrained(folder)
+    for arguments in (("embed", "a"), ("similarity", "--json", "a", "b")):
+        result = run(*arguments, "--model", folder, code=1)
+        assert "NaN" not in result.stdout
+        assert "the results hold NaN or infinity, which JSON has no numbers for" in result.stderr
+    run("embed", "a", "--model", folder, "-o", tmp_path / "v.jsonl", code=1)
+    assert not (tmp_path / "v.jsonl").exists()

@@ -40,7 +40,7 @@ def test_threads_that_encode_at_once_get_what_one_gets(model: SentenceTransforme
         np.testing.assert_array_equal(future.result(), expected[start : start + 40])
     for n, future in enumerate(single):
         np.testing.assert_array_equal(future.result(), expected[n])
-    assert threads._limits == []
+    assert not threads._limits
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -98,7 +98,7 @@ def test_interrupting_a_long_encode_returns_at_once_and_leaves_the_model_usable(
             model.encode(endless())
         except KeyboardInterrupt:
             interrupted = time.monotonic()
-        assert threads._limits == []
+        assert not threads._limits
         assert np.array_equal(model.encode("still here"), before)
         print("usable", flush=True)
         """

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
-import re
-import struct
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tokenizers
+from mutations import in_legacy, in_zip, mutate_bytes, pickled
 from safetensors.numpy import save
 
 from minilm import parameters
@@ -43,34 +40,11 @@ def one_gigabyte() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-def mutate(content: bytes, rng: np.random.Generator) -> bytes:
-    """Damage a file in one to three ways: what disks, editors, and people with bad intentions do."""
-    for _ in range(rng.integers(1, 4)):
-        at = int(rng.integers(len(content) or 1))
-        upto, noise = at + int(rng.integers(1, 40)), rng.bytes(int(rng.integers(1, 9)))
-        numbers = [match.span() for match in re.finditer(rb"\d+", content)] or [(at, upto)]
-        number = rng.choice(["0", "-1", "1e9", "9" * 18, "9" * 5000, "null", '"x"', "[]", "true", "NaN"]).encode()
-        start, end, replacement = [
-            (at, at + len(noise), noise),
-            (at, at, noise),
-            (at, at + 1, bytes(byte ^ 1 << int(rng.integers(8)) for byte in content[at : at + 1])),
-            (at, upto, b""),
-            (at, at, content[at:upto]),
-            (at, at, b"[" * 100_000),
-            (at, len(content), b""),
-            (*numbers[rng.integers(len(numbers))], number),
-            (*numbers[rng.integers(len(numbers))], number),
-            (at, at + 8, struct.pack("<q", 1 << int(rng.integers(63)))),
-        ][rng.integers(10)]
-        content = content[:start] + replacement + content[end:]
-    return content
-
-
 def each_mutant(content: bytes, load: Callable[[bytes], Any], seed: int) -> int:
     """Load every mutant; return how many loaded. ``load`` checks what it loads."""
     rng, loaded = np.random.default_rng(seed), 0
     for n in range(MUTANTS):
-        mutant, start = mutate(content, rng), time.process_time()
+        mutant, start = mutate_bytes(content, rng), time.process_time()
         try:
             load(mutant)
             loaded += 1
@@ -200,50 +174,17 @@ def test_tokenizers(tmp_path, tokenizer_files, victim):
 # ---- pickles ---------------------------------------------------------------------------------------------------------
 
 
-def program_of(arrays: dict[str, np.ndarray]) -> bytes:
-    """Write the pickle that torch.save writes for a state dict, a storage for each tensor."""
-
-    def text(value: str) -> bytes:
-        return b"X" + struct.pack("<I", len(value)) + value.encode()
-
-    def integers(*values: int) -> bytes:
-        return b"(" + b"".join(b"J" + struct.pack("<i", value) for value in values) + b"t"
-
-    program = b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01("
-    for n, (name, array) in enumerate(arrays.items()):
-        stride = [step // 4 for step in array.strides]
-        count = b"J" + struct.pack("<i", array.size)
-        storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(str(n)) + text("cpu") + count + b"tQ"
-        tensor = storage + b"K\x00" + integers(*array.shape) + integers(*stride) + b"\x89h\x00)R"
-        program += text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n(" + tensor + b"tR"
-    return program + b"u."
-
-
-def in_zip(path: Path, program: bytes, arrays: dict[str, np.ndarray]) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", program)
-        for n, array in enumerate(arrays.values()):
-            archive.writestr(f"archive/data/{n}", array.tobytes())
-
-
-def in_legacy(path: Path, program: bytes, arrays: dict[str, np.ndarray]) -> None:
-    keys = pickle.dumps([str(n) for n in range(len(arrays))], protocol=2)
-    head = [pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
-    body = [struct.pack("<q", array.size) + array.tobytes() for array in arrays.values()]
-    path.write_bytes(b"".join([*head, program, keys, *body]))
-
-
 @pytest.mark.parametrize("write", [in_zip, in_legacy])
 def test_pickles(tmp_path, shapes, arrays, write):
     path = tmp_path / "pytorch_model.bin"
 
     def load(program: bytes) -> None:
-        write(path, program, arrays)
+        path.write_bytes(write(program, arrays))
         found = dict(parameters.flatten(load_params(find_files(tmp_path), shapes)))
         # A pickle may name another part of the file than before, and then that is what it says; but no other shape.
         assert {name: array.shape for name, array in found.items()} == shapes
 
-    program = program_of(arrays)
+    program = pickled(arrays)
     load(program)
     assert each_mutant(program, load, seed=6) < MUTANTS / 3
 
@@ -251,8 +192,7 @@ def test_pickles(tmp_path, shapes, arrays, write):
 def test_archives(tmp_path, shapes, arrays):
     """Damage the archive around the pickle and the storages: its headers and its directory."""
     path = tmp_path / "pytorch_model.bin"
-    in_zip(path, program_of(arrays), arrays)
-    whole = path.read_bytes()
+    whole = in_zip(pickled(arrays), arrays)
     directory = whole.index(b"PK\x01\x02")
 
     def load(content: bytes) -> None:

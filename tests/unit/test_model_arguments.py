@@ -236,6 +236,7 @@ def test_parameters_by_the_checkpoints_names(backend: str, folder: Path) -> None
     assert {name: x.shape for name, x in model.named_parameters()} == {name: x.shape for name, x in expected.items()}
     assert model.num_parameters() == sum(x.size for x in model.parameters()) == sum(x.size for x in expected.values())
     tables = sum(x.size for name, x in expected.items() if name.endswith("_embeddings.weight"))
+    assert model.get_memory_footprint() == sum(x.nbytes for x in expected.values())
     assert model.num_parameters(exclude_embeddings=True) == model.num_parameters() - tables > 0
 
 
@@ -243,6 +244,8 @@ def test_what_can_be_set_acts_and_nothing_else_can(folder: Path) -> None:
     model = models.BertModel.from_pretrained(folder)
     model.config = BertConfig(**{**vars(model.config), "output_hidden_states": True})
     assert "hidden_states" in model(IDS)
+    with pytest.raises(AttributeError, match=r"a BertModel has no 'devise'; it has config, .* device, .* state_dict"):
+        _ = model.devise
     for name in ("max_length", "devise", "dtype", "device", "training"):
         with pytest.raises(AttributeError):
             setattr(model, name, "cpu")
@@ -265,5 +268,9 @@ def test_strict_floating_point_errors_change_nothing(backend: str, model_dir: Pa
     with np.errstate(all="raise"):
         found = model(**encoded, output_attentions=True), sentences.encode(texts)
         minilm.normalize(minilm.mean_pooling(found[0], encoded["attention_mask"]))
+        minilm.util.semantic_search(found[1], found[1])
+        for name in minilm.util.SimilarityFunction.possible_values():
+            for compare in minilm.vectors.similarity.SIMILARITIES[name]:
+                compare(found[1], found[1] * np.float32(1.001))
     np.testing.assert_array_equal(found[0][0], expected[0][0])
     np.testing.assert_array_equal(found[1], expected[1])

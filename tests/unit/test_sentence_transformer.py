@@ -382,6 +382,16 @@ def test_truncation_warns_once_with_the_numbers(transformer: Transformer) -> Non
         np.testing.assert_allclose(vectors[0], model.encode_query(long), rtol=0, atol=1e-6)
 
 
+def test_of_very_long_texts_not_every_lost_token_is_counted(transformer: Transformer) -> None:
+    model = SentenceTransformer(modules=[transformer, Pooling()])
+    with pytest.warns(UserWarning, match="1 of 2 inputs have more than 11 tokens and lost 10000 tokens or more"):
+        vectors = model.encode(["a " * 100_000, "c"])
+    np.testing.assert_allclose(vectors, model.encode(["a " * 9, "c"]), rtol=0, atol=1e-6)
+    model.truncation = "error"
+    with pytest.raises(ValueError, match="input 1 has 10011 tokens or more, but 11 fit"):
+        model.encode(["c", "a " * 100_000])
+
+
 def test_the_warning_points_at_the_first_caller_outside_of_the_package(transformer: Transformer) -> None:
     """Through every frame of minilm, and no further; a package whose name only begins alike is a caller."""
     model = SentenceTransformer(modules=[transformer, Pooling()])

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from threadpoolctl import threadpool_limits
 
+from minilm import AutoModel, SentenceTransformer
 from minilm.backends import threads
-from minilm.backends.threads import available_cores, limit_threads, product_threads
+from minilm.backends.threads import available_cores, call_limited, default_threads, limit_threads, product_threads
+from minilm.operations import Operations
 
 
 def blas_threads() -> list[int]:
@@ -48,6 +54,68 @@ def test_the_smallest_limit_counts_and_the_last_to_leave_restores() -> None:
     assert set(blas_threads()) == {2}
 
 
+@pytest.fixture
+def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "available_cores", lambda: 3)
+
+
+def test_a_limit_of_the_user_holds_where_nobody_says_more(three_cores: None) -> None:
+    assert default_threads() == product_threads() == 2  # of BLAS
+    with threadpool_limits(1):
+        assert default_threads() == product_threads() == 1
+        with limit_threads(3):  # somebody says more
+            assert (default_threads(), product_threads()) == (1, 3)
+        assert default_threads() == product_threads() == 1
+    assert default_threads() == product_threads() == 2
+    threads._default = 0  # as in a new process
+    assert product_threads() == 2
+    with limit_threads(1):  # our own limit is not the user's
+        assert (default_threads(), product_threads()) == (2, 1)
+    for library in threads._blas_libraries():
+        threads._set_threads(library, threads._BUILT_FOR)
+    assert default_threads() == product_threads() == 3
+
+
+def test_models_keep_the_limit_that_holds_when_they_are_called(three_cores: None, model_dir: Path) -> None:
+    seen: list[int] = []
+
+    class Watched(Operations):
+        def linear(self, x: Any, weight: Any, bias: Any = None) -> Any:
+            seen.append(product_threads())
+            return super().linear(x, weight, bias)
+
+    model = AutoModel.from_pretrained(model_dir, backend="numpy").with_operations(Watched())
+    sentences = SentenceTransformer(model_dir, backend="numpy").with_operations(Watched())
+    for limit in (2, 1, 2):
+        with threadpool_limits(limit):
+            model([[101, 102]])
+            sentences.encode("a")
+            assert sentences.threads == limit
+        assert set(seen) == {limit}
+        seen.clear()
+    sentences.threads = 3
+    with threadpool_limits(1):
+        sentences.encode("a")
+    assert set(seen) == {sentences.threads} == {3}
+    sentences.threads = None
+    assert sentences.threads == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"), [("1", 1), ("1,4", 1), (" 2 ", 2), ("64", 3), ("", 3), ("many", 3), ("0", 3), ("-1", 3)]
+)
+def test_omp_num_threads_also_when_it_is_set_late(
+    setting: str, expected: int, three_cores: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "_blas_libraries", list)  # none that could be limited, as on macOS
+    monkeypatch.setenv("OMP_NUM_THREADS", setting)
+    threads._environment_threads.cache_clear()
+    try:
+        assert default_threads() == product_threads() == expected
+    finally:
+        threads._environment_threads.cache_clear()
+
+
 def test_the_limit_is_given_back_after_an_exception() -> None:
     with pytest.raises(KeyboardInterrupt), limit_threads(1):
         raise KeyboardInterrupt
@@ -73,24 +141,104 @@ def test_many_threads_hold_and_leave_in_any_order() -> None:
     assert set(blas_threads()) == {2}
 
 
+@pytest.mark.parametrize("place", ["_hold", "_leave", "_set_threads"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interrupt_on_the_way_in_or_out_leaves_no_limit(
+    place: str, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function, interrupted = getattr(threads, place), []
+
+    def interrupt(*args: Any) -> None:
+        if when == "after":
+            function(*args)
+        if not interrupted:
+            interrupted.append(place)
+            raise KeyboardInterrupt
+        if when == "before":
+            function(*args)
+
+    for limited in (lambda: call_limited(1, blas_threads), in_a_block):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(threads, place, interrupt)
+            limited()
+        assert interrupted.pop() == place
+        assert set(blas_threads()) == {2}
+        assert product_threads() == available_cores()
+        assert not threads._limits and not threads._before
+        in_another_thread(lambda: call_limited(1, blas_threads))  # the lock is free
+        assert call_limited(1, blas_threads) == [1] * len(blas_threads())
+
+
+def in_a_block() -> None:
+    with limit_threads(1):
+        pass
+
+
+def in_another_thread(function: Callable[[], object]) -> None:
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_a_signal_handler_that_holds_a_limit_waits_for_nobody() -> None:
+    """It runs between any two lines of the thread that holds one, also of those that hold the lock."""
+    handled = []
+
+    def handle(*_: object) -> None:
+        with limit_threads(1):
+            handled.append(set(blas_threads()))
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+        while len(handled) < 300:
+            assert call_limited(1, blas_threads) == [1] * len(blas_threads())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert all(seen == {1} for seen in handled)
+    assert set(blas_threads()) == {2} and not threads._limits
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_fork_in_the_middle_of_everything_starts_clean() -> None:
-    """The child of a process that is encoding in other threads has its own lock, and BLAS unlimited."""
+def test_a_fork_in_the_middle_of_everything() -> None:
+    """A child has a lock of its own, the limits of the thread that it comes from, and none of other threads."""
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
 
     def child() -> None:
         with limit_threads(1):
             inside = blas_threads()
-        answers.put((inside, blas_threads(), threads._limits))
+        answers.put((inside, blas_threads(), product_threads()))
 
-    with limit_threads(1), threads._lock:  # the lock is held by this thread, which the child does not have
+    def fork() -> Any:
         process = context.Process(target=child)
         process.start()
-    assert answers.get(timeout=30) == ([1] * len(blas_threads()), [2] * len(blas_threads()), [])
-    process.join(timeout=30)
-    assert process.exitcode == 0
+        answer = answers.get(timeout=30)
+        process.join(timeout=30)
+        assert process.exitcode == 0
+        return answer
+
+    libraries, cores = len(blas_threads()), available_cores()
+    held, forked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with limit_threads(1), threads._lock:
+            held.set()
+            forked.wait(timeout=60)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(timeout=30)
+    assert fork() == ([1] * libraries, [2] * libraries, cores)
+    forked.set()
+    other.join(timeout=30)
+    with limit_threads(1):
+        assert fork() == ([1] * libraries, [1] * libraries, 1)
+    assert set(blas_threads()) == {2}
 
 
 @pytest.mark.parametrize(

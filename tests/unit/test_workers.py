@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,9 +94,9 @@ def test_no_more_workers_than_allowed(new_pool: workers.Pool, monkeypatch: pytes
 def test_a_thread_that_does_not_get_the_pool_computes_alone(new_pool: workers.Pool) -> None:
     x, weight = normal(9, 40), paneled(normal(PANELS * WIDTH, 40))
     expected = alone(OPERATIONS.linear, x, weight)
-    with new_pool.posting:
-        np.testing.assert_array_equal(OPERATIONS.linear(x, weight), expected)
-    assert new_pool.workers == 0
+    new_pool.board[workers.TAKEN] = 1
+    np.testing.assert_array_equal(OPERATIONS.linear(x, weight), expected)
+    assert new_pool.board.tolist() == [0] * workers.TAKEN + [1] + [0] * (workers.PLACES - workers.TAKEN - 1)
 
 
 def test_many_threads_post_at_once(new_pool: workers.Pool) -> None:
@@ -115,19 +116,61 @@ def test_many_threads_post_at_once(new_pool: workers.Pool) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
-    assert not new_pool.posting.locked()
+    assert new_pool.board[workers.TAKEN] == 0
 
 
-def test_an_interrupt_leaves_the_board_free(new_pool: workers.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(count: int) -> None:
-        raise KeyboardInterrupt
+class Interrupted:
+    """A lock that is released, upon which an interrupt comes at once."""
+
+    def __init__(self, lock: Any) -> None:
+        self.lock, self.first = lock, True
+
+    def release(self) -> None:
+        self.lock.release()
+        if self.first:
+            self.first = False
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_workers_are_woken_loses_none(new_pool: workers.Pool) -> None:
+    x, weight = normal(9, 40), paneled(normal(PANELS * WIDTH, 40))
+    expected = alone(OPERATIONS.linear, x, weight)
+    for _ in range(3):
+        OPERATIONS.linear(x, weight)
+        wait_until(lambda: len(new_pool.parked) == 2)
+        new_pool.parked[0] = Interrupted(new_pool.parked[0])
+        with pytest.raises(KeyboardInterrupt):
+            OPERATIONS.linear(x, weight)
+        assert new_pool.board[workers.TAKEN] == 0
+        np.testing.assert_array_equal(OPERATIONS.linear(x, weight), expected)
+    wait_until(lambda: len(new_pool.parked) == 2)
+    assert new_pool.workers == 2
+
+
+def test_a_worker_is_lost_neither_to_two_that_wake_it_nor_to_a_slow_one(new_pool: workers.Pool) -> None:
+    """It parks on a new lock, which a thread that has woken it does not know."""
+    new_pool.wake()
+    wait_until(lambda: len(new_pool.parked) == 2)
+    woken = list(new_pool.parked)
+    for lock in woken:
+        lock.release()
+    wait_until(lambda: len(new_pool.parked) == 4)  # both are parked again, before they were taken from the list
+    new_pool.wake()
+    new_pool.wake()
+    wait_until(lambda: len(new_pool.parked) == 2 and not set(woken) & set(new_pool.parked))
+
+
+def test_without_a_thread_more_the_caller_computes_alone(
+    new_pool: workers.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
 
     x, weight = normal(9, 40), paneled(normal(PANELS * WIDTH, 40))
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(new_pool, "_wake", interrupt)
-        OPERATIONS.linear(x, weight)
-    assert not new_pool.posting.locked()
-    np.testing.assert_array_equal(OPERATIONS.linear(x, weight), alone(OPERATIONS.linear, x, weight))
+    expected = alone(OPERATIONS.linear, x, weight)
+    monkeypatch.setattr(workers._thread, "start_new_thread", no_more)
+    np.testing.assert_array_equal(OPERATIONS.linear(x, weight), expected)
+    assert new_pool.workers == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -143,10 +186,11 @@ def test_a_forked_child_has_a_pool_of_its_own(new_pool: workers.Pool) -> None:
         result = OPERATIONS.linear(x, weight)
         answers.put((before, new_pool.workers, result))
 
-    with new_pool.posting:  # as if another thread of the parent were in the middle of it
-        process = context.Process(target=child)
-        process.start()
-        before, after, result = answers.get(timeout=60)
+    new_pool.board[workers.TAKEN] = 1  # as if another thread of the parent were in the middle of a task
+    process = context.Process(target=child)
+    process.start()
+    before, after, result = answers.get(timeout=60)
+    new_pool.board[workers.TAKEN] = 0
     process.join(timeout=60)
     assert process.exitcode == 0
     assert (before, after) == (0, 2)
@@ -167,7 +211,7 @@ def test_the_protocol_as_plain_python() -> None:
     workers.work.py_func(board, 1, 2, workers.PRODUCT, 2, *flat, workers.NOTHING, rows, depth, columns)
     weight = panels.transpose(0, 2, 1).reshape(columns, depth)
     np.testing.assert_allclose(y, x @ weight.T + bias, rtol=1e-5, atol=1e-5)
-    assert (board[workers.LEFT], board[workers.DONE]) == (0, 2)
+    assert (board[workers.LEFT], board[workers.DONE], board[workers.TAKEN]) == (0, 2, 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -13,8 +13,25 @@ from numba import carray
 
 from ..numba.jit import inlined, kernel, part
 from ..numba.kernels import add_layer_norm, f32, i32
-from ..numba.shared_memory import pointer
-from ..numba.workers import ATTENTION, IN, OUT, PIECES, PLACES, ROWS, TASK, A, B, C, D, Pool, Y, do_piece, take_part
+from ..numba.shared_memory import exchange, pointer, store
+from ..numba.workers import (
+    ATTENTION,
+    IN,
+    OUT,
+    PIECES,
+    PLACES,
+    ROWS,
+    TAKEN,
+    TASK,
+    A,
+    B,
+    C,
+    D,
+    Pool,
+    Y,
+    do_piece,
+    take_part,
+)
 from .kernels import product, quantize
 from .target import GROUP, ROWS as TILE_ROWS, WIDTH
 
@@ -112,14 +129,17 @@ def work(
     rows: int,
     size_in: int,
     size_out: int,
-) -> None:
+) -> bool:
     """`take_part` in products of integers, ``units`` being the panels of all weights, and in attention.
 
     The thread that posts the task cuts it: rows where there are enough, else panels, so that each thread reads its own
-    part of the weight. ``pieces`` is twice the number of threads, or one.
+    part of the weight. ``pieces`` is twice the number of threads, or one. Return whether the board was free.
     """
+    posting = pieces > 0
+    if posting and exchange(board, TAKEN, 1) != 0:
+        return False
     is_product, parts = task >= INTEGERS, 1
-    if pieces > 0 and is_product:
+    if posting and is_product:
         threads = (pieces + 1) // 2
         parts = min(pieces, max(rows // FEWEST_ROWS, 1))
         panels = size_out // WIDTH
@@ -131,6 +151,9 @@ def work(
     take_part(_do_piece, board, spins, pieces, task, units, y, a, b, c, d, rows, size_in, size_out)
     if task == INTEGERS_NORM and pieces > parts:  # no thread had whole rows
         _normalize(board, 0, rows)
+    if posting:
+        store(board, TAKEN, 0)
+    return True
 
 
 POOL: Pool = Pool(work)

@@ -1,8 +1,8 @@
 """The hot loops, compiled by Numba: each is one pass over memory, with its formula above it.
 
 Every kernel takes C-contiguous float32 arrays and writes into the first. `gelu`, `attend` and `product` take them flat,
-the latter two with their sizes beside them. Compiled code does not check bounds: whatever indexes a table is checked
-before it comes here.
+the latter two with their sizes beside them. Compiled code does not check bounds. So `embed_layer_norm`, whose ids come
+from outside, does.
 """
 
 from __future__ import annotations
@@ -117,12 +117,18 @@ def embed_layer_norm(
     norm_weight: np.ndarray,
     norm_bias: np.ndarray,
     eps: np.float32,
-) -> None:
-    """LayerNorm of ``word + token type + position``, row by row into ``y``."""
+) -> bool:
+    """LayerNorm of ``word + token type + position``, row by row into ``y``; False, at once, if an id has no row."""
     for i in range(y.shape[0]):
+        word, token_type, position = ids[i], type_ids[i], position_ids[i]
+        if min(word, token_type, position) < 0:
+            return False
+        if word >= words.shape[0] or token_type >= token_types.shape[0] or position >= positions.shape[0]:
+            return False
         for j in range(y.shape[1]):
-            y[i, j] = words[ids[i], j] + token_types[type_ids[i], j] + positions[position_ids[i], j]
+            y[i, j] = words[word, j] + token_types[token_type, j] + positions[position, j]
         _normalize_row(y[i], norm_weight, norm_bias, eps)
+    return True
 
 
 @kernel

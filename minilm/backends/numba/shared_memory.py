@@ -34,6 +34,13 @@ def fetch_add(numbers: np.ndarray, i: int, value: int) -> int:
     return before
 
 
+def exchange(numbers: np.ndarray, i: int, value: int) -> int:
+    """Set ``numbers[i]`` atomically, and return what it was before."""
+    before = int(numbers[i])
+    numbers[i] = value
+    return before
+
+
 def relax() -> None:
     """Hint to the processor that this thread spins."""
 
@@ -66,11 +73,22 @@ def _store(typing, numbers, i, value):
 
 @compiled_as(fetch_add)
 def _fetch_add(typing, numbers, i, value):
+    return types.int64(numbers, types.intp, types.int64), _read_modify_write("add", numbers)
+
+
+@compiled_as(exchange)
+def _exchange(typing, numbers, i, value):
+    return types.int64(numbers, types.intp, types.int64), _read_modify_write("xchg", numbers)
+
+
+def _read_modify_write(operation, numbers):
+    """Return what gives LLVM's instruction for an operation that returns what was there before."""
+
     def lower(context, builder, signature, args):
         array, index, value = args
-        return builder.atomic_rmw("add", element_address(context, builder, numbers, array, index), value, _ORDER)
+        return builder.atomic_rmw(operation, element_address(context, builder, numbers, array, index), value, _ORDER)
 
-    return types.int64(numbers, types.intp, types.int64), lower
+    return lower
 
 
 @compiled_as(relax)

@@ -103,9 +103,9 @@ def are_rows(x: np.ndarray, *vectors: np.ndarray) -> bool:
     """Whether x is [..., n] and the vectors are [n], all float32."""
     row = x.shape[-1:]
     for vector in vectors:
-        if vector.shape != row:
+        if vector.shape != row or vector.dtype != _FLOAT32:
             return False
-    return x.ndim > 0 and are_float32(x, *vectors)
+    return row != () and x.dtype == _FLOAT32
 
 
 def _is_task(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool:
@@ -115,16 +115,16 @@ def _is_task(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool
 
 def are_factors(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool:
     """Whether x is [..., in] and bias [out] or None, both float32, for a weight [out, in] of any dtype."""
-    if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+    shape = weight.shape
+    if x.shape[-1:] != shape[1:] or x.dtype != _FLOAT32:
         return False
-    return are_float32(x) if bias is None else bias.shape == weight.shape[:1] and are_float32(x, bias)
+    return bias is None or (bias.shape == shape[:1] and bias.dtype == _FLOAT32)
 
 
 def flat(x: np.ndarray) -> np.ndarray:
     """Return all numbers of x in order as [numbers], contiguous and aligned: a view if x is so already."""
-    if not (x.flags.c_contiguous and x.flags.aligned):
-        x = np.require(x, requirements=["C", "A"])
-    return x.reshape(-1)
+    x = x.ravel()
+    return x if x.flags.aligned else x.copy()
 
 
 def _mask_shapes(query: np.ndarray, num_heads: int) -> tuple[tuple[int, ...], ...]:
@@ -192,7 +192,7 @@ class NumbaOperations(Operations):
     ) -> Array:
         """Residual and LayerNorm in one pass, in place on the product."""
         y = self.linear(x, weight, bias)
-        if not are_rows(y, norm_weight, norm_bias) or not are_float32(residual) or residual.shape != y.shape:
+        if residual.shape != y.shape or not are_rows(y, norm_weight, norm_bias) or not are_float32(residual):
             return functional.layer_norm(y + residual, norm_weight, norm_bias, eps)
         kernels.add_layer_norm(_rows(y), _rows(residual), norm_weight, norm_bias, np.float32(eps))
         return y
@@ -212,17 +212,18 @@ class NumbaOperations(Operations):
         """Three rows are summed and normalized at once."""
         self.pool.wake()  # this is the first operation of a pass
         given, tables = (input_ids, token_type_ids, position_ids), (words, token_types, positions)
-        fits = all(ids.shape == input_ids.shape and ids.dtype.kind in "iu" for ids in given)
-        if not fits or any(table.shape[1:] != norm_weight.shape for table in tables) or not are_float32(*tables):
+        fits = are_rows(words, norm_weight, norm_bias) and are_float32(token_types, positions)
+        for ids, table in zip(given, tables, strict=True):
+            fits = fits and ids.shape == input_ids.shape and ids.dtype.kind in "iu"
+            fits = fits and table.shape[1:] == norm_weight.shape
+        if not fits:
             return super().embeddings(*given, *tables, norm_weight, norm_bias, eps)
-        if not are_rows(words, norm_weight, norm_bias):
-            return super().embeddings(*given, *tables, norm_weight, norm_bias, eps)
-        ids = [np.require(ids, np.intp, ["C", "A"]).reshape(-1) for ids in given]
-        for each, table in zip(ids, tables, strict=True):
-            if each.size and each.view(np.uintp).max() >= len(table):  # a negative id is a large unsigned number
-                raise IndexError(f"ids from {each.min()} to {each.max()} look beyond a table of {len(table)} rows")
+        rows = [flat(np.asarray(ids, np.intp)) for ids in given]
         y = np.empty((*input_ids.shape, words.shape[1]), _FLOAT32)
-        kernels.embed_layer_norm(_rows(y), *ids, *tables, norm_weight, norm_bias, np.float32(eps))
+        if not kernels.embed_layer_norm(_rows(y), *rows, *tables, norm_weight, norm_bias, np.float32(eps)):
+            for ids, table in zip(rows, tables, strict=True):
+                if ids.min() < 0 or ids.max() >= len(table):  # the table that the kernel stopped at
+                    raise IndexError(f"ids from {ids.min()} to {ids.max()} look beyond a table of {len(table)} rows")
         return y
 
     def attention(

@@ -9,14 +9,19 @@ costs nothing but its help. It waits only for pieces that were taken and are not
 
 The task lies in an array of int64, the *board*. It is written before the counter is set, and does not change until all
 pieces are done.
+
+A thread has the board from the first line of its task to the last only inside of compiled code, where no signal's
+handler runs, so that none can come between: an interrupt before it or after it leaves nothing half done.
 """
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -25,14 +30,14 @@ from numba import carray
 from ..threads import product_threads
 from .jit import inlined, kernel, part
 from .kernels import attend, f32, product
-from .shared_memory import fetch_add, load, pointer, relax, store
+from .shared_memory import exchange, fetch_add, load, pointer, relax, store
 
 PRODUCT, PRODUCT_GELU, ATTENTION = range(3)
 
 # Places on the board. LEFT and DONE are written by all threads; each has a cache line of its own (8 numbers), so that
-# they do not slow down reading the task (false sharing).
+# they do not slow down reading the task (false sharing). TAKEN is 1 while a thread has the board for a task of its own.
 LEFT, DONE, TASK = 0, 8, 16
-PIECES, UNITS, Y, A, B, C, D, ROWS, IN, OUT = range(TASK + 1, TASK + 11)
+PIECES, UNITS, Y, A, B, C, D, ROWS, IN, OUT, TAKEN = range(TASK + 1, TASK + 12)
 PLACES = 32
 
 MOST = 8  # threads on one task; a product of 384 columns has 12 panels, too few to share among more
@@ -122,9 +127,14 @@ def work(
     rows: int,
     size_in: int,
     size_out: int,
-) -> None:
-    """`take_part` in float32 products and attention."""
+) -> bool:
+    """`take_part` in float32 products and attention; return whether the board was free for a task."""
+    if pieces > 0 and exchange(board, TAKEN, 1) != 0:
+        return False
     take_part(do_piece, board, spins, pieces, task, units, y, a, b, c, d, rows, size_in, size_out)
+    if pieces > 0:
+        store(board, TAKEN, 0)
+    return True
 
 
 class Pool:
@@ -138,9 +148,7 @@ class Pool:
     Attributes
     ----------
     board
-        Where tasks are posted.
-    posting
-        The lock of the thread that posts a task and wakes workers. A thread that does not get it computes alone.
+        Where tasks are posted. A thread that finds it taken by another one's task computes alone.
     workers
         How many have been started.
     parked
@@ -155,18 +163,12 @@ class Pool:
     def renew(self) -> None:
         """Begin without workers and with an empty board."""
         self.board: np.ndarray = np.zeros(PLACES, np.int64)
-        self.posting: threading.Lock = threading.Lock()
         self.workers: int = 0
         self.parked: list[threading.Lock] = []
 
     def wake(self) -> None:
         """Wake the workers before there is a task, since waking takes longer than the first few tasks do."""
-        workers = min(product_threads(), MOST) - 1
-        if workers > 0 and self.posting.acquire(blocking=False):
-            try:
-                self._wake(workers)
-            finally:
-                self.posting.release()
+        self._wake(min(product_threads(), MOST) - 1)
 
     def run(
         self,
@@ -181,7 +183,7 @@ class Pool:
         size_out: int,
         d: Any = NOTHING,
     ) -> None:
-        """Do a task, together with workers where `product_threads` allows for any and no other thread has the pool.
+        """Do a task, together with workers where `product_threads` allows for any and no other thread has the board.
 
         Parameters
         ----------
@@ -199,30 +201,44 @@ class Pool:
             A further array, for tasks that take one.
         """
         workers = min(product_threads(), MOST, units) - 1
-        if workers > 0 and self.posting.acquire(blocking=False):
-            try:
-                self._wake(workers)
-                pieces = min(units, 2 * workers + 2)
-                self.work(self.board, 1, pieces, task, units, y, a, b, c, d, rows, size_in, size_out)
-            finally:
-                self.posting.release()
-        else:  # on a board that no worker reads
-            self.work(np.zeros(PLACES, np.int64), 1, 1, task, units, y, a, b, c, d, rows, size_in, size_out)
+        if workers > 0:
+            self._wake(workers)
+            pieces = min(units, 2 * workers + 2)
+            if self.work(self.board, 1, pieces, task, units, y, a, b, c, d, rows, size_in, size_out):
+                return
+        self.work(np.zeros(PLACES, np.int64), 1, 1, task, units, y, a, b, c, d, rows, size_in, size_out)
 
     def _wake(self, count: int) -> None:
-        """Let at least ``count`` workers spin, or begin to."""
-        while self.workers < count:
-            self.workers += 1
-            threading.Thread(target=self._worker, name=f"minilm-worker-{self.workers}", daemon=True).start()
-        while self.parked and self.workers - len(self.parked) < count:
-            self.parked.pop().release()
+        """Let at least ``count`` workers spin, or begin to.
+
+        Several threads may do so at once, and each may be interrupted between two lines: a worker too many may be
+        started or woken then, but none is lost.
+        """
+        while self.workers < count and self._start():
+            pass
+        missing = count - self.workers + len(self.parked)
+        if missing > 0:
+            for lock in self.parked[-missing:]:
+                with suppress(RuntimeError):  # it is free already: another thread wakes this worker too
+                    lock.release()
+                with suppress(ValueError):
+                    self.parked.remove(lock)
+
+    def _start(self) -> bool:
+        """Start a worker; return whether that was possible."""
+        try:
+            _thread.start_new_thread(self._worker, ())  # other than `Thread.start`, this waits for nothing
+        except RuntimeError:  # no more threads, or no more than this one since the interpreter is about to end
+            return False
+        self.workers += 1
+        return True
 
     def _worker(self) -> None:
-        lock = threading.Lock()
-        lock.acquire()
         spins = self._patience()
         while True:
             self._spin(self.board, spins)
+            lock = threading.Lock()  # new each time: a thread that woke this worker before may not know yet
+            lock.acquire()
             self.parked.append(lock)
             lock.acquire()
 

@@ -1,0 +1,64 @@
+"""Tiny random models for the tests of the service: an embedder, a reranker, a classifier."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from minilm.config import BertConfig
+from minilm.models import BertForSequenceClassification, BertModel
+from minilm.sentences.cross_encoder import CrossEncoder
+from minilm.sentences.modules import Normalize, Pooling, Transformer
+from minilm.sentences.sentence_transformer import SentenceTransformer
+from minilm.sentences.text_classifier import TextClassifier
+from minilm.serving.models import ServedModel
+from minilm.tokenizing.files import word_piece
+from minilm.tokenizing.tokenizer import Tokenizer
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+VOCAB = [*SPECIAL, *(chr(ord("a") + i) for i in range(26)), "##s", "query", ":", "一", "é", "."]
+CONFIG = BertConfig(
+    vocab_size=37,
+    hidden_size=12,
+    num_hidden_layers=2,
+    num_attention_heads=3,
+    intermediate_size=20,
+    max_position_embeddings=11,
+    type_vocab_size=2,
+)
+LABELS = {0: "bad", 1: "good", 2: "so so"}
+
+
+def _params(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    tree: dict[str, Any] = {}
+    for name, shape in shapes.items():
+        *path, leaf = name.split(".")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node[leaf] = rng.normal(1.0 if name.endswith("LayerNorm.weight") else 0.0, 0.3, shape).astype(np.float32)
+    return tree
+
+
+def _transformer(cls: Any, config: BertConfig) -> Transformer:
+    tokenizer = Tokenizer(word_piece({piece: i for i, piece in enumerate(VOCAB)}))
+    return Transformer(cls(_params(cls.shapes(config)), config, "numpy"), tokenizer)
+
+
+def embedder(name: str = "tiny-embedder", **settings: Any) -> ServedModel:
+    modules = [_transformer(BertModel, CONFIG), Pooling(), Normalize()]
+    settings = {"threads": 2, "truncation": "silent", "prompts": {"query": "query: "}} | settings
+    return ServedModel(SentenceTransformer(modules=modules, **settings), name)
+
+
+def reranker(name: str = "tiny-reranker") -> ServedModel:
+    transformer = _transformer(BertForSequenceClassification, replace(CONFIG, num_labels=1))
+    return ServedModel(CrossEncoder(modules=[transformer], threads=2, truncation="silent"), name)
+
+
+def classifier(name: str = "tiny-classifier") -> ServedModel:
+    transformer = _transformer(BertForSequenceClassification, replace(CONFIG, id2label=LABELS))
+    return ServedModel(TextClassifier(modules=[transformer], threads=2, truncation="silent"), name)
