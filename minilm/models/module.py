@@ -20,6 +20,33 @@ if TYPE_CHECKING:
 _SETTABLE = ("config", "params", "backend", "raw_config")
 
 
+class Device(str):
+    """The name of a device, which is equal to PyTorch's object for the same device.
+
+    >>> Device("cuda:1").type, Device("cuda:1").index, Device("cpu").index, Device("cpu") == "cpu"
+    ('cuda', 1, None, True)
+    """
+
+    __slots__ = ()
+
+    @property
+    def type(self) -> str:
+        """The kind of device: ``"cpu"`` or ``"cuda"``."""
+        return self.partition(":")[0]
+
+    @property
+    def index(self) -> int | None:  # type: ignore[override]
+        """The number among devices of this kind; None where none is given."""
+        number = self.partition(":")[2]
+        return int(number) if number else None
+
+    def __eq__(self, other: object) -> bool:
+        return str(self) == (str(other) if type(other).__name__ == "device" else other)
+
+    def __hash__(self) -> int:
+        return super().__hash__()
+
+
 class Placed:
     """What computes on one device, in one dtype, and is always ready for inference, as PyTorch sees it.
 
@@ -34,9 +61,9 @@ class Placed:
             """The backend: the operations, and the device that they compute on."""
 
     @property
-    def device(self) -> str:
+    def device(self) -> Device:
         """Where the model computes: ``"cpu"``, ``"cuda"`` or, say, ``"cuda:1"``."""
-        return self.backend.device
+        return Device(self.backend.device)
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arrays import as_tensor
 from ..backends import Backend
 from ..config import check_count
 from ..functional import softmax
@@ -17,7 +16,7 @@ from ..loading.json_files import read_json
 from ..models import BertForSequenceClassification
 from ..packing import Pack, Tokens
 from .arguments import OLD_NAMES, Found, Loading
-from .inputs import also_named, as_asked, as_pairs, gather_array
+from .inputs import also_named, as_asked, as_pairs, check_call, gather_array
 from .modules import (
     Transformer,
     identity,
@@ -180,9 +179,7 @@ class CrossEncoder(PairModel):
         RuntimeError
             If a process of the pool has ended.
         """
-        check_count("batch_size", batch_size)
-        if convert_to_tensor:
-            as_tensor(0)  # raises before the work if there are no tensors
+        check_call(batch_size, convert_to_tensor)
         single = is_pair(inputs)
         pairs, count = as_pairs([list(inputs)] if single else inputs)
         settings = {"prompt": self._choose_prompt(prompt_name, prompt)}

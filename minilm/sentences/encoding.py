@@ -103,14 +103,17 @@ class Encoding:
         host = self.transformer.model.backend.to_numpy(hidden_states)
         return [tokens for run in pack.runs for tokens in run.of(host)]
 
-    def _features(self, pack: Pack, hidden_states: Array, vectors: Array) -> list[dict[str, np.ndarray]]:
+    def _features(self, pack: Pack, hidden_states: Array, vectors: Array) -> list[dict[str, Any]]:
         """Return a dict for each text: its ids, mask, token vectors and vector, under sentence-transformers' names."""
         host = self.transformer.model.backend.to_numpy(vectors)
+        prompt: dict[str, Any] = {"prompt_length": self._prompt_tokens} if self.prompt else {}
         return [
             {
                 "input_ids": text.input_ids,
                 "token_type_ids": text.token_type_ids,
                 "attention_mask": np.ones_like(text.input_ids),
+                "modality": "text",
+                **prompt,
                 "token_embeddings": token_embeddings,
                 "sentence_embedding": vector,
             }

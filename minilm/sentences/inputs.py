@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from ..arrays import as_tensor
+from ..config import check_count
 from ..tokenizing.lengths import MOST_LOST
 from ..tokenizing.texts import check_batch, check_text, shorten
 
@@ -115,6 +116,13 @@ def choose_prompt(
     return "" if text is None else check_text(text, f"prompt {name!r}")
 
 
+def check_call(batch_size: int, convert_to_tensor: bool) -> None:
+    """Check before the work that the packs have a size, and that there are tensors if they are asked for."""
+    check_count("batch_size", batch_size)
+    if convert_to_tensor:
+        as_tensor(0)  # raises if PyTorch is not installed
+
+
 def as_asked(result: Any, convert_to_numpy: bool, convert_to_tensor: bool) -> Any:
     """Return results as tensors of PyTorch, which wins, as they are, or as a list: arrays, or lists of them, of dicts.
 
@@ -127,7 +135,7 @@ def as_asked(result: Any, convert_to_numpy: bool, convert_to_tensor: bool) -> An
         if isinstance(result, list):
             return [as_asked(one, convert_to_numpy, True) for one in result]
         if isinstance(result, dict):
-            return {name: as_tensor(value) for name, value in result.items()}
+            return {name: as_tensor(x) if isinstance(x, np.ndarray) else x for name, x in result.items()}
         return as_tensor(result)
     return result if convert_to_numpy else list(result)
 

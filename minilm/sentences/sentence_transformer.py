@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..arrays import as_tensor
 from ..backends import Backend
 from ..config import check_count
 from ..vectors.quantization import check_precision, quantize_embeddings
 from ..vectors.similarity import SimilarityFunction
 from .arguments import OLD_NAMES, Found, Loading
 from .encoding import Encoding
-from .inputs import also_named, as_asked, as_texts, gather_array, gather_list
+from .inputs import also_named, as_asked, as_texts, check_call, gather_array, gather_list
 from .modules import check_modules, load_modules, read_config
 from .pools import WorkerPool, pool_for
 from .text_model import Compute, Tokenize, read_or_given
@@ -31,22 +31,20 @@ T = TypeVar("T")
 
 def _with_prompt_of(task: str, encode: Callable[P, T]) -> Callable[P, T]:
     """Return `encode` with the prompt for a task, unless another is given."""
+    names = list(inspect.signature(encode).parameters)[1:]
 
     @functools.wraps(encode)
     def encode_for_task(*args: P.args, **kwargs: P.kwargs) -> T:
-        model, *values = args
-        given = (*values[1:3], kwargs.get("prompt_name"), kwargs.get("prompt"))  # after the inputs
-        if all(one is None for one in given):
-            name = getattr(model, f"{task}_prompt_name")
-            if len(values) > 1:
-                values[1] = name
-            else:
-                kwargs["prompt_name"] = name
-        found: T = model.encode(*values, **kwargs)  # type: ignore[attr-defined]
+        model: Any = args[0]
+        settings: dict[str, Any] = {"task": task, "prompt_name": None, "prompt": None, **kwargs}
+        settings.update(zip(names, args[1:], strict=False))
+        if settings["prompt_name"] is None and settings["prompt"] is None:
+            settings["prompt_name"] = getattr(model, f"{task}_prompt_name")
+        found: T = model.encode(**settings)
         return found
 
-    encode_for_task.__name__ = f"encode_{task}"
-    encode_for_task.__qualname__ = f"SentenceTransformer.encode_{task}"
+    encode_for_task.__name__ = name = f"encode_{task}"
+    encode_for_task.__qualname__ = f"SentenceTransformer.{name}"
     encode_for_task.__doc__ = f"""`encode` with the prompt for the task {task!r}, unless another is given.
 
         It is the one that `{task}_prompt_name` names, if there is one.
@@ -186,6 +184,7 @@ class SentenceTransformer(VectorModel):
         pool: WorkerPool | None = None,
         chunk_size: int | None = None,
         *,
+        task: str | None = None,
         out: np.ndarray | None = None,
     ) -> Any:
         """Turn texts into vectors.
@@ -218,6 +217,8 @@ class SentenceTransformer(VectorModel):
         pool, chunk_size
             Processes from `start_multi_process_pool`, and how many texts one of them gets at a time. The results are
             the same.
+        task
+            For sentence-transformers' sake, and without effect: no model here has modules for a task alone.
         out
             An array or memmap [texts, components] of the right dtype to write into, so that a corpus larger than memory
             can be embedded. For an iterator it may have more rows than needed; those that were filled are returned.
@@ -239,12 +240,10 @@ class SentenceTransformer(VectorModel):
         RuntimeError
             If a process of the pool has ended.
         """
-        check_count("batch_size", batch_size)
+        check_call(batch_size, convert_to_tensor)
         settings = self._settings(prompt_name, prompt, output_value, precision, normalize_embeddings, truncate_dim)
         if out is not None:
             self._require_final(settings)
-        if convert_to_tensor:
-            as_tensor(0)  # raises before the work if there are no tensors
         single = isinstance(inputs, str)
         texts, count = as_texts([inputs] if single else inputs)
         with pool_for(self, pool, device) as workers:

@@ -139,6 +139,7 @@ class SimilarityFunction(Enum):
 
     COSINE = "cosine"
     DOT_PRODUCT = "dot"
+    DOT = "dot"  # noqa: PIE796 (another name of the same, as there)
     EUCLIDEAN = "euclidean"
     MANHATTAN = "manhattan"
 

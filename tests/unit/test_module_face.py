@@ -392,3 +392,26 @@ def test_a_text_classifier_has_the_same_face(cross_encoder: CrossEncoder, tmp_pa
     assert model.to("cpu") is model
     with pytest.raises(AttributeError, match="what can be set is"):
         model.prompts_ = {}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parity
+def test_a_device_is_equal_to_that_of_pytorch(model: SentenceTransformer) -> None:
+    torch = pytest.importorskip("torch")
+    assert model.device == torch.device("cpu") and torch.device("cpu") == model.device
+    assert model.device.type == "cpu" and model.device.index is None and model.device != torch.device("meta")
+    assert model.encode("a", convert_to_tensor=True).device == model.device and {model.device} == {"cpu"}
+
+
+def test_the_prompt_for_a_task(model: SentenceTransformer) -> None:
+    model.prompts = {"query": "a ", "passage": "b "}
+    same = np.testing.assert_array_equal
+    same(model.encode_query("c", None, None, 8), model.encode("a c"))
+    same(model.encode_query(["c"], batch_size=1, truncate_dim=3), model.encode(["a c"], truncate_dim=3))
+    same(model.encode_document(sentences="c"), model.encode("b c"))  # type: ignore[call-arg]
+    same(model.encode_document("c", "query"), model.encode("a c", task="document"))
+    same(model.encode_query("c", prompt=""), model.encode("c"))
+    assert inspect.signature(model.encode_query) == inspect.signature(model.encode)
+    assert model.encode_query.__name__ == "encode_query"
+    features = model.encode("c", prompt="a ", output_value=None)
+    assert features["prompt_length"] == 2 and features["modality"] == "text"
+    assert "prompt_length" not in model.encode("c", output_value=None)
