@@ -60,6 +60,7 @@ _HOMES = {
     "available_backends": "backends",
     "community_detection": "vectors.search",
     "cos_sim": "vectors.similarity",
+    "evaluate_sts": "inspection.sts",
     "fit": "training.fitting",
     "get_backend": "backends",
     "mean_pooling": "models",

@@ -42,7 +42,10 @@ def as_numpy(x: Any) -> np.ndarray:
         torch = sys.modules["torch"]
         tensor = (torch.stack(list(x)) if isinstance(x, (list, tuple)) else x).detach().cpu()
         x = tensor.float() if tensor.dtype == torch.bfloat16 else tensor  # NumPy has no bfloat16
-    array: np.ndarray = np.asarray(x)
+    try:
+        array: np.ndarray = np.asarray(x)
+    except ValueError:  # NumPy calls it an inhomogeneous shape
+        raise ValueError(f"expected rows of one length, got {type(x).__name__} of {len(x)} that differ") from None
     return array
 
 
@@ -76,5 +79,8 @@ def _library(x: Array) -> ModuleType:
     else:
         import array_api_compat  # knows the rest, such as PyTorch
 
-        library = array_api_compat.array_namespace(x)
+        try:
+            library = array_api_compat.array_namespace(x)
+        except TypeError:
+            raise TypeError(f"expected an array, got {type(x).__name__}: make one of it first") from None
     return library

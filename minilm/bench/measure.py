@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import statistics
 import tempfile
 import time
@@ -20,11 +21,12 @@ from ..loading.checkpoint import read_config
 from ..loading.hub import find_files
 from . import corpus, machine, stage
 from .corpus import Workload
-from .peers import PEERS, Setting
+from .peers import BATCH_SIZE, PEERS, Setting
+from .training import TRAINERS
 from .worker import PeerError, Worker
 
-SECTIONS = ("start", "throughput", "latency", "threads", "growth")
-LONG_SECTIONS = {"growth"}  # run only when asked for by name
+SECTIONS = ("start", "throughput", "latency", "threads", "growth", "training")
+LONG_SECTIONS = {"growth", "training"}  # run only when asked for by name
 DIFFERENT = 1e-4  # vectors further apart than this are of another model, and not worth a comparison
 UNLIKE = 0.1  # the same, for a peer that quantizes: of the vectors' mean cosine, what is missing to 1
 COMPARED = {"short": 160, "paragraphs": 96, "long": 16}  # texts whose vectors are compared
@@ -101,7 +103,7 @@ def benchmark(plan: Plan, say: Say = lambda message: None) -> Results:
         ``machine``, ``model``, ``threads``, ``rounds``; ``workloads`` (texts, tokens, FLOPs of each); ``sgemm`` (in
         FLOP/s); ``left_out`` (peer → why); ``peers`` (peer → ``label``, ``version``, ``throughput`` by workload,
         ``latency``, ``start``, ``memory`` in bytes, ``max_difference``, and of one that quantizes ``errors``);
-        ``thread_scaling`` and ``growth``, where those sections ran. Times are in seconds.
+        ``thread_scaling``, ``growth`` and ``training``, where those sections ran. Times are in seconds.
     """
     with tempfile.TemporaryDirectory(prefix="minilm-bench-") as folder, ExitStack() as stack:
         bench = _Bench(plan, Path(folder), stack, say)
@@ -116,6 +118,8 @@ def benchmark(plan: Plan, say: Say = lambda message: None) -> Results:
             bench.thread_scaling()
         if "growth" in plan.sections:
             bench.growth()
+        if "training" in plan.sections:
+            bench.training()
         return bench.results
 
 
@@ -198,9 +202,9 @@ class _Bench:
         flops = machine.flops(self.config, workload.token_counts)
         return {"texts": len(workload), "tokens": workload.tokens, "flops": flops}
 
-    def setting(self, peer: str, threads: int | None = None) -> Setting:
+    def setting(self, peer: str, threads: int | None = None, trains: bool = False) -> Setting:
         plan = self.plan
-        return Setting(peer, plan.model, plan.revision, self.folder, threads or plan.threads, self.max_tokens)
+        return Setting(peer, plan.model, plan.revision, self.folder, threads or plan.threads, self.max_tokens, trains)
 
     @contextmanager
     def leaving_out(self, peer: str) -> Iterator[None]:
@@ -359,3 +363,33 @@ class _Bench:
                 worker.ask("seconds", texts[:64])
                 found = worker.ask("growth", texts, count)
             self.results["growth"].append({"texts": count, **found, "seconds_per_text": found["seconds"] / count})
+
+    def training(self) -> None:
+        """Measure an epoch of fine-tuning on pairs, in fresh processes of the peers that train."""
+        found: dict[str, Results] = {}
+        with ExitStack() as stack:
+            trainers = {
+                peer: stack.enter_context(Worker(self.setting(peer, trains=True)))
+                for peer in self.workers
+                if peer in TRAINERS
+            }
+            for name in ("short", "paragraphs"):
+                texts = self.workloads[name].texts
+                pairs = list(zip(texts[::2], texts[1::2], strict=False))
+                samples: Samples = defaultdict(list)
+                for worker in trainers.values():
+                    worker.ask("training_seconds", pairs[:BATCH_SIZE])  # loads what is loaded lazily
+                for _ in self.rounds(f"training, {name}"):
+                    for peer, worker in trainers.items():
+                        time.sleep(self.plan.pause)
+                        samples[peer].append(worker.ask("training_seconds", pairs))
+                first, steps = samples[next(iter(trainers))], -(-len(pairs) // BATCH_SIZE)
+                found[name] = {
+                    peer: {
+                        "seconds_per_step": summary([taken / steps for taken in seconds]),
+                        "first_is_faster_by": statistics.median(map(operator.truediv, seconds, first)),
+                        "peak_memory": trainers[peer].ask("peak_memory"),
+                    }
+                    for peer, seconds in samples.items()
+                }
+        self.results["training"] = found

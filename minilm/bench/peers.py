@@ -38,6 +38,8 @@ class Setting:
         How many threads it may use.
     max_tokens
         Where texts are cut, [CLS] and [SEP] included.
+    trains
+        Whether the process trains, and does not encode.
     """
 
     peer: str
@@ -46,6 +48,7 @@ class Setting:
     folder: Path
     threads: int
     max_tokens: int
+    trains: bool = False
 
 
 def _minilm(backend: str) -> Callable[[Setting], Encode]:

@@ -24,6 +24,7 @@ def report(results: Results) -> str:
         parts.append(_threads(results))
     if "growth" in results:
         parts.append(_growth(results))
+    parts += [_training(results, name) for name in results.get("training", ())]
     if results["left_out"]:
         parts.append("\n".join(f"Left out: {peer}, {reason}" for peer, reason in results["left_out"].items()))
     return "\n\n".join(parts)
@@ -128,3 +129,14 @@ def _growth(results: Results) -> str:
         for row in results["growth"]
     )
     return _table(f"{_first(results)}, short texts", ["time per text", "peak memory above the result"], rows)
+
+
+def _training(results: Results, name: str) -> str:
+    def rows() -> Iterator[Sequence[str]]:
+        for peer, found in results["training"][name].items():
+            seconds, memory = found["seconds_per_step"]["median"], _megabytes(found["peak_memory"])
+            label = results["peers"][peer]["label"]
+            yield label, f"{seconds * 1e3:.0f} ms", f"{found['first_is_faster_by']:.2f} ×", memory
+
+    header = ["time of a step", f"{_first(results)} is faster by", "peak memory"]
+    return _table(f"Training on 32 pairs, {_WORKLOADS[name].lower()}", header, rows())

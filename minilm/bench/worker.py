@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .peers import PEERS, Encode, Setting
+from .training import TRAINERS, Pairs, Train
 
 # Libraries read their number of threads from these when they are imported.
 THREAD_VARIABLES = (
@@ -137,6 +138,13 @@ def growth(encode: Encode, texts: list[str], count: int) -> dict[str, float | No
     return {"seconds": elapsed, "memory_above_result": None if peak is None else peak - result.nbytes}
 
 
+def training_seconds(train: Train, pairs: Pairs) -> float:
+    """Return how long an epoch over the pairs takes."""
+    start = time.perf_counter()
+    train(pairs)
+    return time.perf_counter() - start
+
+
 def peak_memory(encode: Encode | None = None) -> int | None:
     """Return the most memory that this process has held at once, in bytes; None where the system does not tell.
 
@@ -169,14 +177,17 @@ def describe(encode: Encode | None) -> dict[str, Any]:
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
-    command.__name__: command for command in (seconds, seconds_each, vectors, growth, peak_memory, sgemm, describe)
+    command.__name__: command
+    for command in (seconds, seconds_each, vectors, growth, training_seconds, peak_memory, sgemm, describe)
 }
 
 
-def _load(setting: Setting) -> Encode | None:
+def _load(setting: Setting) -> Encode | Train | None:
     """Load the peer and compute a first vector. The peer ``"blas"`` is NumPy's matrix product: nothing to load."""
     if setting.peer == "blas":
         return None
+    if setting.trains:
+        return TRAINERS[setting.peer](setting)
     encode = PEERS[setting.peer].load(setting)
     encode(["This is an example sentence"])
     return encode
@@ -184,7 +195,7 @@ def _load(setting: Setting) -> Encode | None:
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer requests until there are no more: first a setting, then commands and their arguments."""
-    encode: Encode | None = None
+    loaded: Encode | Train | None = None
     while True:
         try:
             request = pickle.load(requests)
@@ -192,9 +203,9 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             return
         try:
             if isinstance(request[0], Setting):
-                encode, reply = _load(request[0]), None
+                loaded, reply = _load(request[0]), None
             else:
-                reply = COMMANDS[request[0]](encode, *request[1:])
+                reply = COMMANDS[request[0]](loaded, *request[1:])
             answer = False, reply
         except Exception as error:
             answer = True, f"{type(error).__name__}: {error}"

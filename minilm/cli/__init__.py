@@ -11,6 +11,7 @@ from .. import __version__
 from . import heads, inspection, sentences
 from .app import App
 from .bench import bench
+from .evaluate import evaluate
 from .finetune import finetune
 from .parity import parity
 from .serve import serve
@@ -37,6 +38,7 @@ for _command in (
     heads.fill_mask,
     serve,
     finetune,
+    evaluate,
     inspection.tokens,
     inspection.info,
     inspection.profile,

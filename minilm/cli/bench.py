@@ -20,6 +20,7 @@ from .results import chart, check_folder, replacing
         "minilm bench --json results.json --plot results.png",
         "minilm bench --peer minilm --peer onnxruntime --only latency",
         "minilm bench --peer minilm --only growth",
+        "minilm bench --peer minilm --peer sentence-transformers --only training",
         "minilm bench --serve",
     ],
 )
@@ -28,8 +29,8 @@ from .results import chart, check_folder, replacing
               "sentence-transformers, onnxruntime, onnxruntime-int8, openvino, ctranslate2, ctranslate2-int8, candle. "
               "Default: all that are installed.")  # fmt: skip
 @click.option("--only", "sections", multiple=True, metavar="SECTION",
-              help="Measure only these: start, throughput, latency, threads, growth. Default: all but growth, "
-              "which embeds up to 100,000 texts.")  # fmt: skip
+              help="Measure only these: start, throughput, latency, threads, growth, training. Default: all but "
+              "growth, which embeds up to 100,000 texts, and training, which fine-tunes on pairs.")  # fmt: skip
 @click.option("--serve", "on_service", is_flag=True,
               help="Measure 'minilm serve' under load instead, beside embedding without it.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="Fewer texts and three rounds.")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from .app import ModelChoice, command, model_options
-from .results import shorten
+from .results import shorten, to_json
 from .sentences import CHUNK_TEXTS, best_passages, by_paragraph, passages_of, print_passages, progress, top_passages
 from .texts import Passage, alongside, given_texts, text_arguments, text_file
 
@@ -33,7 +32,7 @@ def fill_mask(text: str, top_k: int, as_json: bool, choice: ModelChoice) -> None
     with choice.limited_threads():
         found = model.fill_mask(text, top_k)
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        click.echo(to_json(found))
         return
     masks = found if isinstance(found[0], list) else [found]
     width = max(len(word["token_str"]) for words in masks for word in words)
@@ -109,7 +108,7 @@ def classify(texts: tuple[str, ...], path: str | None, top_k: int, as_json: bool
             for text, row in zip(chunk, scores.tolist(), strict=True):
                 ranked = sorted(zip(classifier.labels, row, strict=True), key=lambda pair: -pair[1])
                 if as_json:
-                    click.echo(json.dumps({"text": text, "scores": dict(ranked)}, ensure_ascii=False))
+                    click.echo(to_json({"text": text, "scores": dict(ranked)}))
                 else:
                     shown = "  ".join(f"{score:7.4f} {label}" for label, score in ranked[:top_k])
                     click.echo(f"{shown}  {shorten(text)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import math
 import os
 import shutil
@@ -14,7 +13,7 @@ from typing import Any
 import click
 
 from .app import ModelChoice, command, model_options
-from .results import shorten
+from .results import shorten, to_json
 from .texts import given_texts, text_arguments, text_file
 
 
@@ -50,7 +49,7 @@ def tokens(texts: tuple[str, ...], path: str | None, steps: bool, as_json: bool,
         lost = model.tokenizer.decode(cut)
         if as_json:
             row = {"text": text, "tokens": pieces, "ids": kept, "count": len(ids), "limit": limit, "cut": lost}
-            click.echo(json.dumps(row, ensure_ascii=False))
+            click.echo(to_json(row))
             continue
         click.echo(f"{shorten(text)}\n  {len(ids)} tokens; the model reads {limit}")
         click.echo("\n".join(_columns(pieces, [str(token_id) for token_id in kept])))
@@ -69,7 +68,7 @@ def _print_steps(texts: Iterable[str], as_json: bool, choice: ModelChoice) -> No
         pieces = tokenizer.encode(text)
         if as_json:
             rows = {"words": [word._asdict() for word in words], "tokens": [piece._asdict() for piece in pieces]}
-            click.echo(json.dumps({"text": text, "stages": stages, **rows}, ensure_ascii=False))
+            click.echo(to_json({"text": text, "stages": stages, **rows}))
             continue
         click.echo(f"text           {text!r}")
         for name, stage in stages.items():
@@ -116,7 +115,7 @@ def info(as_json: bool, choice: ModelChoice) -> None:
         facts["model"] = _checkpoint(choice)
     finally:  # versions and machine are printed although the model is not found: they help to find the reason
         if as_json:
-            click.echo(json.dumps(facts, ensure_ascii=False, indent=2))
+            click.echo(to_json(facts, indent=2))
         else:
             click.echo("\n\n".join(_section(name, values) for name, values in facts.items()))
 

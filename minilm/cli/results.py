@@ -64,6 +64,23 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return JSON of what a command found.
+
+    Raises
+    ------
+    ValueError
+        For NaN and infinity, which JSON cannot hold: a model with damaged weights computes them.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    except ValueError:
+        raise ValueError(_NOT_FINITE) from None
+
+
+_NOT_FINITE = "the results hold NaN or infinity, which JSON has no numbers for: are the model's weights damaged?"
+
+
 def _json_vector(vector: Any) -> str:
     """Return a vector as JSON, with digits enough to read back the same number: 9 for float32, 17 for float64."""
     digits = {"float32": "%.9g", "float64": "%.17g"}.get(str(vector.dtype), "%d")
@@ -72,9 +89,13 @@ def _json_vector(vector: Any) -> str:
 
 def write_jsonl(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
     """Write ``{"text": …, "embedding": […]}``, a line for each text."""
+    import numpy as np
+
     for texts, vectors in chunks:
+        if not np.isfinite(vectors).all():
+            raise ValueError(_NOT_FINITE)
         for text, vector in zip(texts, vectors, strict=True):
-            line = f'{{"text": {json.dumps(text, ensure_ascii=False)}, "embedding": {_json_vector(vector)}}}\n'
+            line = f'{{"text": {to_json(text)}, "embedding": {_json_vector(vector)}}}\n'
             file.write(line.encode())
         file.flush()
 
@@ -116,7 +137,7 @@ def write_npz(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
         with archive.open(described, "w", force_zip64=True) as member:
             start = "["
             for text in itertools.chain.from_iterable(texts):
-                member.write((start + json.dumps(text, ensure_ascii=False)).encode())
+                member.write((start + to_json(text)).encode())
                 start = ",\n"
             member.write(b"]" if start != "[" else b"[]")
 

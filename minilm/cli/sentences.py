@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import json
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import click
 
 from .app import ModelChoice, command, model_options
-from .results import NEED_SEEK, SUFFIXES, WRITERS, Chunk, is_plain, replacing, shorten, write_at_once
+from .results import NEED_SEEK, SUFFIXES, WRITERS, Chunk, is_plain, replacing, shorten, to_json, write_at_once
 from .texts import STDIN, Passage, alongside, given_texts, nonblank_lines, paragraphs, text_arguments, text_file
 
 CHUNK_TEXTS = 2048  # texts that are read, embedded and written before the next are read
@@ -157,7 +156,7 @@ def similarity(
     vectors = model.encode(given, prompt_name=prompt_name, show_progress_bar=False)
     scores = model.similarity(vectors, vectors)
     if as_json:
-        click.echo(json.dumps({"texts": given, "similarity": scores.tolist()}, ensure_ascii=False))
+        click.echo(to_json({"texts": given, "similarity": scores.tolist()}))
     else:
         click.echo(_matrix(given, scores))
 
@@ -240,6 +239,6 @@ def print_passages(found: list[tuple[float, Passage]], files: Sequence[str], as_
         raise click.ClickException(f"there is no text in {', '.join(files) or 'standard input'}")
     for score, passage in found:
         if as_json:
-            click.echo(json.dumps({"score": score, **passage._asdict()}, ensure_ascii=False))
+            click.echo(to_json({"score": score, **passage._asdict()}))
         else:
             click.echo(f"{score:7.4f}  {passage.file}:{passage.line}: {passage.text}")

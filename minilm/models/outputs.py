@@ -97,8 +97,19 @@ def mean_pooling(model_output: ModelOutput | tuple[Array, ...] | Array, attentio
     -------
     Array
         [batch, hidden], of the hidden states' dtype: `minilm.functional.mean_pooling`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For hidden states that are no array, or not of the mask's shape.
     """
     hidden_states = model_output[0] if isinstance(model_output, (ModelOutput, tuple)) else model_output
+    states, mask = (tuple(getattr(x, "shape", ())) for x in (hidden_states, attention_mask))
+    if len(states) != 3 or states[:2] != mask:
+        raise (ValueError if states and mask else TypeError)(
+            "expected arrays: hidden states [batch, tokens, hidden] and a mask [batch, tokens], got the shapes "
+            f"{states or type(hidden_states).__name__} and {mask or type(attention_mask).__name__}"
+        )
     return functional.mean_pooling(hidden_states, attention_mask)
 
 

@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arrays import as_tensor
 from ..backends import Backend
 from ..config import check_count
-from ..functional import sigmoid, softmax
+from ..functional import softmax
 from ..loading.json_files import read_json
-from ..models import BertForSequenceClassification, PreTrainedModel
+from ..models import BertForSequenceClassification
 from ..packing import Pack, Tokens
 from .arguments import OLD_NAMES, Found, Loading
 from .inputs import also_named, as_asked, as_pairs, gather_array
-from .model_card import card
 from .modules import (
     Transformer,
-    as_activation,
     identity,
     load_transformer,
     only_classifier,
     read_config,
     read_modules_json,
-    torch_activation,
 )
+from .pair_model import Activation, PairModel, is_pair
 from .pools import WorkerPool, pool_for
-from .saving import write_cross_encoder
-from .text_model import Compute, TextModel, Tokenize, read_or_given
+from .text_model import Compute, Tokenize, read_or_given
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Activation = Callable[[np.ndarray], np.ndarray]
 
-
-class CrossEncoder(TextModel):
+class CrossEncoder(PairModel):
     """A model that reads two texts together and scores them: slower than comparing vectors, and more exact.
 
     The constructor takes a name and reads the model's files, as the package sentence-transformers does; or it takes
@@ -69,9 +64,6 @@ class CrossEncoder(TextModel):
     keep_in_fp32_modules
         Accepted, and without effect: nothing is in half precision.
     """
-
-    model_type: ClassVar[str] = "CrossEncoder"
-    default_huggingface_organization: ClassVar[str | None] = "cross-encoder"
 
     @also_named(**OLD_NAMES)
     def __init__(
@@ -126,75 +118,8 @@ class CrossEncoder(TextModel):
             raise ValueError(f"num_labels is {num_labels}, but the model has {self.num_labels}")
         if max_length is not None:
             self.max_seq_length = max_length
-        self._activation_name: str | None = config.get("activation_fn")
+        self._activation_name = config.get("activation_fn")
         self.activation_fn = activation_fn or self.get_default_activation_fn()
-
-    @property
-    def activation_fn(self) -> Activation:
-        """The function of a NumPy array that turns logits into scores; a module of PyTorch may be set, too."""
-        return self._activation_fn
-
-    @activation_fn.setter
-    def activation_fn(self, value: Activation) -> None:
-        self._activation_fn: Activation = as_activation(value)
-
-    @property
-    def default_activation_function(self) -> Activation:
-        """`activation_fn`, by its first name."""
-        return self.activation_fn
-
-    def get_default_activation_fn(self) -> Activation:
-        """Return the function that the model's config names, else sigmoid for one label, and none for several."""
-        if self._activation_name:
-            return torch_activation(self._activation_name)
-        return sigmoid if self.num_labels == 1 else identity
-
-    @property
-    def model(self) -> PreTrainedModel:
-        """The network: a `minilm.AutoModelForSequenceClassification`."""
-        return self.transformers_model
-
-    @property
-    def max_length(self) -> int:
-        """`max_seq_length`, by its first name."""
-        return self.max_seq_length
-
-    @max_length.setter
-    def max_length(self, value: int) -> None:
-        self.max_seq_length = value
-
-    def is_singular_input(self, inputs: Any) -> bool:
-        """Whether this is one pair of texts, and not many."""
-        return _is_pair(inputs)
-
-    def preprocess(self, inputs: Iterable[tuple[str, str]], prompt: str | None = None) -> Any:
-        """Return ids, token types and mask of pairs, cut to `max_seq_length`: int64 arrays [pairs, tokens]."""
-        pairs = [((prompt or "") + first, second) for first, second in as_pairs(inputs)[0]]
-        return self.tokenizer(pairs, padding=True, truncation=True, max_length=self.max_seq_length, return_tensors="np")
-
-    def tokenize(self, texts: Iterable[tuple[str, str]]) -> Any:
-        """Return what `preprocess` returns, by its name until sentence-transformers 5.3."""
-        return self.preprocess(texts)
-
-    def _write_files(self, folder: Path) -> None:
-        write_cross_encoder(folder, self)
-
-    def _card(self, model_name: str | None) -> str:
-        return card(
-            self.model_card_data,
-            model_name,
-            kind=type(self).__name__,
-            task="text-ranking" if self.num_labels == 1 else "text-classification",
-            tag="cross-encoder",
-            title=f"{self.num_labels} score{'s' * (self.num_labels > 1)} for pairs of texts",
-            what=f"Pairs are cut at {self.max_seq_length} tokens.",
-            example='print(model.predict([("A question", "An answer")]))',
-        )
-
-    @property
-    def num_labels(self) -> int:
-        """How many labels the model has: the number of scores of a pair."""
-        return len(self.transformer.model.config.labels)
 
     @also_named(sentences="inputs", activation_fct="activation_fn")
     def predict(
@@ -258,7 +183,7 @@ class CrossEncoder(TextModel):
         check_count("batch_size", batch_size)
         if convert_to_tensor:
             as_tensor(0)  # raises before the work if there are no tensors
-        single = _is_pair(inputs)
+        single = is_pair(inputs)
         pairs, count = as_pairs([list(inputs)] if single else inputs)
         settings = {"prompt": self._choose_prompt(prompt_name, prompt)}
         with pool_for(self, pool, device) as workers:
@@ -292,11 +217,6 @@ class CrossEncoder(TextModel):
 
     def _compute(self, pack: Pack) -> Any:
         return self.backend.to_numpy(self.transformer.model.forward_packed(pack))
-
-    def _scores(self, logits: np.ndarray, activation_fn: Activation | None) -> np.ndarray:
-        """Logits [pairs, labels] → scores, [pairs] for one label."""
-        scores: np.ndarray = as_activation(activation_fn or self.activation_fn)(logits)
-        return scores.reshape(len(scores)) if self.num_labels == 1 else scores
 
     def predict_chunks(
         self,
@@ -377,11 +297,6 @@ class CrossEncoder(TextModel):
             results = [{**result, "text": text} for result, text in zip(results, texts, strict=True)]
         return sorted(results, key=lambda result: result["score"], reverse=True)[:count]
 
-    def require_one_label(self) -> None:
-        """Raise a `ValueError` if the model has several labels: its scores give documents no order."""
-        if self.num_labels != 1:
-            raise ValueError(f"ranking needs a model of one label, but this one has {self.num_labels}: use predict")
-
 
 def _read(found: Found) -> tuple[Mapping[str, Any], Sequence[Any]]:
     """Read config and modules; older models name their activation function in ``config.json``."""
@@ -403,12 +318,3 @@ def _with_owner(name: str | os.PathLike[str] | None) -> str | os.PathLike[str] |
     if not isinstance(name, str) or "/" in name or Path(name).exists():
         return name
     return f"cross-encoder/{name}"
-
-
-def _is_pair(inputs: Any) -> bool:
-    """Whether this is one pair of texts, and not many: a sequence whose members are not sequences themselves."""
-    if isinstance(inputs, np.ndarray):
-        return inputs.ndim == 1 and inputs.size > 0
-    return (
-        isinstance(inputs, (list, tuple)) and len(inputs) > 0 and not isinstance(inputs[0], (list, tuple, np.ndarray))
-    )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from ..backends.threads import limit_threads
+from ..backends.crew import Crew, Run, Task
+from ..backends.threads import call_limited
 from ..packing import Pack, Tokens, split_into_packs
 from .windows import Windows
 
@@ -55,29 +55,28 @@ def _side_by_side(
 
     None among the packs means that the next one may take long to come: all results so far are yielded first.
     """
-    pending: deque[tuple[np.ndarray, Future[Sequence[Any]]]] = deque()
+    run = Run[Pack, Sequence[Any]](lambda pack: call_limited(1, compute_in_memory, compute, pack), threads)
+    pending: deque[tuple[np.ndarray, Task[Pack, Sequence[Any]]]] = deque()
     failure: Exception | None = None
-    with limit_threads(1), ThreadPoolExecutor(threads) as workers:
-        try:
-            while True:
-                try:
-                    pack = next(packs)
-                except StopIteration:
-                    break
-                except Exception as error:  # a bad input: the packs before it are still computed and yielded
-                    failure = error
-                    break
-                if pack is not None:
-                    pending.append((pack.rows, workers.submit(compute_in_memory, compute, pack)))
-                while len(pending) > (2 * threads if pack is not None else 0):
-                    rows, future = pending.popleft()
-                    yield rows, future.result()
-            while pending:
-                rows, future = pending.popleft()
-                yield rows, future.result()
-        finally:  # after Ctrl-C, an error, or a caller that stopped: start no further pack
-            for _, future in pending:
-                future.cancel()
+    try:
+        while True:
+            try:
+                pack = next(packs)
+            except StopIteration:
+                break
+            except Exception as error:  # a bad input: the packs before it are still computed and yielded
+                failure = error
+                break
+            if pack is not None:
+                pending.append((pack.rows, run.submit(pack)))
+            while len(pending) > (2 * threads if pack is not None else 0):
+                rows, task = pending.popleft()
+                yield rows, run.result(task)
+        while pending:
+            rows, task = pending.popleft()
+            yield rows, run.result(task)
+    finally:  # after Ctrl-C, an error, or a caller that stopped: begin no further pack
+        run.cancel()
     if failure is not None:
         raise failure
 
@@ -114,32 +113,44 @@ def in_packs(
     window
         How many inputs are tokenized and sorted together.
     """
-    windows = Windows(inputs, window)
+    stopped: list[None] = []
 
-    def next_window() -> list[Tokens]:
+    def until_stopped() -> Iterator[Any]:
+        for one in inputs:
+            yield one
+            if stopped:
+                return
+
+    windows = Windows(until_stopped(), window)
+
+    def next_window(_: object = None) -> list[Tokens]:
         chunk = windows.take()
-        return tokenize(chunk) if chunk else []
+        return tokenize(chunk) if chunk and not stopped else []
 
-    def packs(first: list[Tokens], reader: ThreadPoolExecutor) -> Iterator[Pack | None]:
+    def packs(first: list[Tokens], reader: Run[None, list[Tokens]]) -> Iterator[Pack | None]:
         texts, row = first, 0
         while texts:
-            following = reader.submit(next_window)  # tokenized while this window is computed
+            following = reader.submit(None)  # tokenized while this window is computed
             yield from split_into_packs(texts, row, max_tokens, max_texts)
             row += len(texts)
-            if not following.done():
+            if not following.finished:
                 yield None
-            texts = following.result()
+            texts = reader.result(following)
 
     first = next_window()
     if windows.ended:  # these are all: share them out evenly, and start no thread for a single pack
         total = sum(len(text.input_ids) for text in first)
         share = min(max_tokens, -(-total // threads)) if len(first) > 1 else max_tokens
         small = list(split_into_packs(first, 0, share, max_texts))
-        if threads == 1 or len(small) <= 1:
-            for pack in small:
-                with limit_threads(threads):  # not across the yield: the caller's own code is not limited
-                    results = compute_in_memory(compute, pack)
-                yield pack.rows, results
+        if threads > 1 and len(small) > 1:
+            yield from _side_by_side(iter(small), compute, threads)
             return
-    with ThreadPoolExecutor(1) as reader:
-        yield from _side_by_side(iter(small) if windows.ended else packs(first, reader), compute, threads)
+        for pack in small:  # the limit is not across the yield: the caller's own code is not limited
+            yield pack.rows, call_limited(threads, compute_in_memory, compute, pack)
+        return
+    readers = Crew()  # a thread of its own, which may wait for its inputs as long as they take
+    try:
+        yield from _side_by_side(packs(first, Run(next_window, 1, readers)), compute, threads)
+    finally:  # the reader stops at the next input; nobody waits for that
+        stopped.append(None)
+        readers.dismiss()

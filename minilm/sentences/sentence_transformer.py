@@ -23,7 +23,7 @@ from .text_model import Compute, Tokenize, read_or_given
 from .vector_model import VectorModel
 
 if TYPE_CHECKING:
-    from typing_extensions import ParamSpec, Self
+    from typing_extensions import ParamSpec
 
     P = ParamSpec("P")
 T = TypeVar("T")
@@ -165,11 +165,6 @@ class SentenceTransformer(VectorModel):
         self.steps = steps
         self.similarity_fn_name = similarity_fn_name or config.get("similarity_fn_name") or "cosine"
         self.truncate_dim = truncate_dim if truncate_dim is not None else config.get("truncate_dim")
-
-    @classmethod
-    def load(cls, input_path: str | os.PathLike[str]) -> Self:
-        """Read a folder: what the constructor does, by its name in earlier versions of sentence-transformers."""
-        return cls(input_path)
 
     # ---- texts to vectors --------------------------------------------------------------------------------------------
 

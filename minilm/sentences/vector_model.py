@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from .model_card import card
 from .modules import Dense, Normalize, Pooling
 from .saving import write_sentence_transformer
 from .text_model import TextModel
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class VectorModel(TextModel):
@@ -49,6 +53,13 @@ class VectorModel(TextModel):
             what=f"Texts are cut at {self.max_seq_length} tokens; vectors are compared by {self.similarity_fn_name}.",
             example='vectors = model.encode(["One text", "Another text"])\nprint(model.similarity(vectors, vectors))',
         )
+
+    @classmethod
+    def load(cls, input_path: str | os.PathLike[str]) -> Self:
+        """Read a folder: what the constructor does, by its name in earlier versions of sentence-transformers."""
+        make: Any = cls
+        loaded: Self = make(input_path)
+        return loaded
 
     # ---- settings ----------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ POST: dict[str, Handler] = {
     "/api/embeddings": ollama.embeddings,
     "/vertex": tei.vertex,
     "/invocations": tei.by_shape,
-    "/": tei.by_shape,
+    "/": tei.root,
 }
 
 # Routes that tell something.

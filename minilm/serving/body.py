@@ -97,6 +97,8 @@ class Body:
         value = self.values.get(field)
         if value is None:
             return None
+        if isinstance(value, float) and value.is_integer():  # JSON has one kind of numbers
+            value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise self.wrong(field, "an integer of at least 0")
         return value

@@ -12,6 +12,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from .endpoint import Receive, Scope, Send, respond_error, to_json
 from .errors import ServiceError, kind_of_status
@@ -89,14 +90,22 @@ class Gate:
 async def http_error(request: Request, error: Exception) -> Response:
     """Answer what the router raises, for Starlette's ``exception_handlers``: no such route, or no such method."""
     assert isinstance(error, HTTPException)
-    where = f"{request.method} {request.url.path[:200]}"
-    message = {
-        404: f"there is no route {where}; GET /openapi.json lists them",
-        405: f"there is no {where}; this route is for {(error.headers or {}).get('Allow', 'another method')}",
-    }.get(error.status_code, error.detail)
+    where, headers = f"{request.method} {request.url.path[:200]}", dict(error.headers or {})
+    message = error.detail
+    if error.status_code == 404:
+        message = f"there is no route {where}; GET /openapi.json lists them"
+    elif error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+        message = f"there is no {where}; this route is for {headers['Allow']}"
     found = ServiceError(kind_of_status(error.status_code), message)
     body = to_json(found.body(request.url.path))
-    return Response(body, error.status_code, error.headers, media_type="application/json")
+    return Response(body, error.status_code, headers, media_type="application/json")
+
+
+def _methods(request: Request) -> set[str]:
+    """Return the methods of all routes of a path: / has one for GET, and one for POST."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in routes for method in route.methods}
 
 
 def _summary(scope: Scope, status: int, seconds: float) -> dict[str, Any]:

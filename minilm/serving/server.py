@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import importlib.util
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 BACKLOG = 2048
+HEAD_SECONDS = 30.0  # for the head of a request; the body has `Settings.body_timeout`
 SWITCH_SECONDS = 0.0005  # how soon a thread that waits for the interpreter gets it: the event loop is to be prompt
 
 
@@ -51,6 +54,33 @@ def address(listening: socket.socket) -> str:
         return f"unix:{name}"
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
     return f"http://{host}:{name[1]}"
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP, which hangs up on clients that take their time to send the head of a request."""
+
+    head_seconds: float = HEAD_SECONDS
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._waiting = self.loop.call_later(self.head_seconds, transport.close)
+
+    def on_message_begin(self) -> None:
+        """Wait for the rest of a head of which the first byte is there."""
+        super().on_message_begin()
+        self._waiting.cancel()
+        self._waiting = self.loop.call_later(self.head_seconds, self.transport.close)
+
+    def on_headers_complete(self) -> None:
+        """Leave the waiting for the body to the app."""
+        self._waiting.cancel()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        self._waiting.cancel()
+        super().connection_lost(exc)
 
 
 class Server(uvicorn.Server):
@@ -112,7 +142,7 @@ def run(app: Any, listening: socket.socket, *, shutdown_timeout: float, on_ready
     """
     uvloop = importlib.util.find_spec("uvloop") is not None
     config = uvicorn.Config(
-        app, loop="uvloop" if uvloop else "asyncio", http="httptools", ws="none", lifespan="on", log_config=None,
+        app, loop="uvloop" if uvloop else "asyncio", http=Protocol, ws="none", lifespan="on", log_config=None,
         access_log=False, server_header=False, backlog=BACKLOG,
         timeout_graceful_shutdown=max(1, round(shutdown_timeout)),
     )  # fmt: skip

@@ -65,17 +65,23 @@ def similarity(service: Service, body: Body) -> Task:
 
 
 def predict(service: Service, body: Body) -> Task:
-    """Return the labels of each text or pair of texts with their scores, the best first."""
+    """Return the labels of each text or pair of texts with their scores, the best first.
+
+    A body with an object ``parameters`` is one of Hugging Face's inference API, which answers a single text, too, with
+    a list of lists.
+    """
     model = service.choose("classifier", body.maybe_text("model"))
     pairs, single = _sequences(body)
-    raw = body.flag("raw_scores", False)
+    parameters = body.object("parameters", {})
+    raw = body.flag("raw_scores", parameters.text("function_to_apply", "") == "none")
+    top, flat = parameters.count("top_k"), single and not isinstance(body.values.get("parameters"), dict)
 
     def reply(logits: list[Any]) -> Any:
         answer = []
         for row in scores(model, logits, raw).tolist():
-            best_first = sorted(zip(row, model.labels, strict=True), reverse=True)
+            best_first = sorted(zip(row, model.labels, strict=True), reverse=True)[:top]
             answer.append([{"score": score, "label": label} for score, label in best_first])
-        return answer[0] if single else answer
+        return answer[0] if flat else answer
 
     return service.scoring(model, pairs, reply, truncate=service.truncate(body), side=_direction(body), single=single)
 
@@ -198,6 +204,11 @@ def by_shape(service: Service, body: Body) -> Task:
     named = next((model for model in service.models if name and model.answers_to(name)), None)
     embeds = named.kind == "embedding" if named else any(model.kind == "embedding" for model in service.models)
     return embed(service, body) if embeds else predict(service, body)
+
+
+def root(service: Service, body: Body) -> Task:
+    """Answer as `by_shape`; a classifier's answer is that of Hugging Face's inference API, whose clients ask here."""
+    return by_shape(service, Body({"parameters": {}, **body.values}))
 
 
 def vertex(service: Service, body: Body) -> Task:

@@ -171,6 +171,11 @@ def as_int(value: Any, name: str, least: int) -> int:
     return number
 
 
+def as_id(value: Any) -> int:
+    """Return an id as an integer, whether a vocabulary has it or not; raise a `TypeError` if it is none."""
+    return as_int(value, "an id", -NO_MAX_LENGTH)
+
+
 def as_side(value: Any, name: str) -> str:
     """Return ``"left"`` or ``"right"``; the error names the setting."""
     if value not in ("left", "right"):

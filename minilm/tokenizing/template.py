@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import tokenizers
 
@@ -66,7 +67,7 @@ class Template:
         """How many tokens the template adds."""
         return len(self.before) + len(self.between) + len(self.after)
 
-    @property
+    @cached_property
     def is_of_zeros(self) -> bool:
         """Whether every token type is 0."""
         before, type_a, between, type_b, after = self.types

@@ -240,14 +240,7 @@ class Tokenizer(Vocabulary):
             (index named), or arrays asked for of texts of different lengths (transformers makes arrays of lists).
         """
         as_arrays = check_tensor_type(return_tensors, "return_tensors") is not None
-        lengths = Lengths.settle(
-            padding,
-            truncation,
-            max_length,
-            self.model_max_length,
-            pad_to_multiple_of,
-            stride,
-        )
+        lengths = Lengths.settle(padding, truncation, max_length, self.model_max_length, pad_to_multiple_of, stride)
         pad_side = self.padding_side if padding_side is None else as_side(padding_side, "padding_side")
         cut_side = self.truncation_side if truncation_side is None else as_side(truncation_side, "truncation_side")
         lengths.check_padding(self.pad_token, self.pad_token_id)

@@ -12,7 +12,7 @@ import tokenizers
 
 from .classes import NAMED_TOKENS
 from .config import TokenizerConfig, check_input_names
-from .lengths import NO_MAX_LENGTH, as_int, as_side
+from .lengths import NO_MAX_LENGTH, as_id, as_int, as_side
 from .pieces import Pieces
 from .pipeline import take_post_processor
 from .template import Template
@@ -273,12 +273,12 @@ class Vocabulary:
             For an id outside the vocabulary, where transformers says None.
         """
         if np.ndim(ids) == 0:
-            token = self._rust.id_to_token(int(ids)) if ids >= 0 else None
+            token = self._rust.id_to_token(ids) if 0 <= (ids := as_id(ids)) < 1 << 32 else None
             if token is None:
-                raise ValueError(f"id {int(ids)} is not in the vocabulary, which has {len(self)} tokens")
+                raise ValueError(f"id {ids} is not in the vocabulary, which has {len(self)} tokens")
             return token
         skipped = set(self.all_special_ids) if skip_special_tokens else ()
-        return [self.convert_ids_to_tokens(token_id) for token_id in ids if int(token_id) not in skipped]
+        return [self.convert_ids_to_tokens(token_id) for token_id in ids if token_id not in skipped]
 
     def convert_tokens_to_ids(self, tokens: Any) -> Any:
         """Turn one token into its id, or many into a list of ids; an unknown token has the id of ``unk_token``."""
@@ -365,7 +365,7 @@ class Vocabulary:
             token_ids = [token_ids]
         if any(np.ndim(row) > 0 for row in token_ids):
             return [self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in token_ids]
-        ids = [int(token_id) for token_id in token_ids]
+        ids = [as_id(token_id) for token_id in token_ids]
         self.convert_ids_to_tokens(ids)  # names an id outside the vocabulary, which Rust would leave out
         text = self._rust.decode(ids, skip_special_tokens=skip_special_tokens)
         clean_up = self._clean_up if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces

@@ -58,7 +58,10 @@ def quantize_embeddings(
         return vectors.astype(np.uint8 if precision == "uint8" else np.int8)
     if ranges is None:
         ranges = quantization_ranges(vectors if calibration_embeddings is None else calibration_embeddings)
-    low, high = np.asarray(ranges, dtype=np.float32)
+    ranges = as_numpy(ranges).astype(np.float32)
+    if ranges.shape != (2, vectors.shape[-1]):
+        raise ValueError(f"ranges must be [2, hidden], here (2, {vectors.shape[-1]}), got the shape {ranges.shape}")
+    low, high = ranges
     steps = (high - low) / 255
     steps[steps == 0] = 1
     levels: np.ndarray = np.clip(np.floor((vectors - low) / steps), 0, 255)

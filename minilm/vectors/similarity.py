@@ -26,11 +26,21 @@ def tensors_for_tensors(function: Similarity) -> Similarity:
 
     @functools.wraps(function)
     def compare(a: Any, b: Any) -> Any:
+        first, second = as_floats(a), as_floats(b)
+        _check_shapes(first.shape, second.shape, function.__name__)
         with np.errstate(under="ignore"):  # a small number's square may round to 0
-            scores = function(a, b)
+            scores = function(first, second)
         return as_tensor(scores) if is_tensor(a) or is_tensor(b) else scores
 
     return compare
+
+
+def _check_shapes(a: tuple[int, ...], b: tuple[int, ...], name: str) -> None:
+    """Raise a `ValueError` for vectors that cannot be compared: of other widths, or row by row of other numbers."""
+    if a[-1:] != b[-1:]:
+        raise ValueError(f"{name} compares vectors of the same number of components, got the shapes {a} and {b}")
+    if name.startswith("pairwise") and len(a) == len(b) == 2 and a[0] != b[0] and 1 not in (a[0], b[0]):
+        raise ValueError(f"{name} compares row by row, got {a[0]} and {b[0]} vectors")
 
 
 def as_floats(vectors: Any) -> np.ndarray:

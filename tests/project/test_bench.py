@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ from minilm.bench import corpus, machine, measure, peers, stage, worker
 from minilm.bench.measure import Plan, benchmark
 from minilm.bench.peers import PEERS, Setting
 from minilm.bench.report import report
+from minilm.bench.training import TRAINERS
 from minilm.bench.worker import PeerError, Worker
 from minilm.cli import main
 from minilm.config import BertConfig
@@ -30,7 +32,7 @@ TINY = Plan(
     rounds=2,
     starts=1,
     pause=0.0,
-    sizes={"short": 5, "paragraphs": 3, "long": 1},
+    sizes={"short": 5, "paragraphs": 4, "long": 1},
     singles=2,
     growth=(7,),
     sgemm_seconds=0.02,
@@ -214,6 +216,15 @@ def test_errors_are_those_of_vectors_and_of_their_similarities() -> None:
     )
 
 
+def test_the_peers_train_alike(setting: Setting) -> None:
+    pytest.importorskip("sentence_transformers")
+    texts = itertools.islice(corpus.sentences(corpus.paragraphs(corpus.docstrings(LIBRARY))), 64)
+    pairs = [(text, text.lower()) for text in texts]
+    ours, theirs = (load(setting)(pairs) for load in TRAINERS.values())
+    assert len(ours) == len(theirs) == 2
+    assert np.mean(ours) == pytest.approx(np.mean(theirs), abs=0.2)  # other pairs in a batch, and other dropout
+
+
 # ---- the whole -------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +259,11 @@ def test_every_number_is_there_and_follows_from_the_rounds(results: Any) -> None
     assert found["peers"]["minilm"]["start"]["uncached"] > 0
     assert set(found["thread_scaling"]) == set(TINY.sizes)
     assert [row["texts"] for row in found["growth"]] == [7]
+    for trained in found["training"].values():
+        assert list(trained) == ["minilm"]  # of these peers the only one that trains
+        assert len(trained["minilm"]["seconds_per_step"]["samples"]) == TINY.rounds
+        assert trained["minilm"]["first_is_faster_by"] == 1.0 and trained["minilm"]["peak_memory"] > 0
+    assert list(found["training"]) == ["short", "paragraphs"]
     rounds = [message for message in said if message.startswith("short texts")]
     assert rounds == ["short texts, round 1 of 2", "short texts, round 2 of 2"]
 
@@ -265,6 +281,7 @@ def test_the_report_shows_them(results: Any) -> None:
         "One text",
         "A fresh process",
         "when just installed",
+        "Training on 32 pairs, paragraphs",
     ):
         assert title in text
     assert max(map(len, text.splitlines())) < 200

@@ -26,6 +26,7 @@ from minilm.cli.texts import lines, paragraphs
 from minilm.loading.checkpoint import read_config
 from minilm.loading.hub import find_files
 from minilm.parameters import Shapes
+from minilm.sentences.modules import Pooling, Transformer
 from minilm.tokenizing.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -616,3 +617,20 @@ def test_the_group_is_what_the_entry_point_names() -> None:
     process = start("--version", stdin=subprocess.DEVNULL)
     out, _ = process.communicate()
     assert process.returncode == 0 and b"minilm" in out
+
+
+def test_numbers_that_json_has_not_are_no_results(model_dir: Path, tmp_path: Path) -> None:
+    """A model with damaged weights: an error and exit code 1 instead of the word NaN, which no reader of JSON takes."""
+    model = SentenceTransformer(model_dir)
+    tree = model.transformer.model.params
+    norm = {name: np.full_like(array, np.nan) for name, array in tree["embeddings"]["LayerNorm"].items()}
+    damaged = {**tree, "embeddings": {**tree["embeddings"], "LayerNorm": norm}}
+    network = type(model.transformer.model)(damaged, model.transformer.model.config)
+    folder = tmp_path / "broken"
+    SentenceTransformer(modules=[Transformer(network, model.tokenizer), Pooling()]).save_pretrained(folder)
+    for arguments in (("embed", "a"), ("similarity", "--json", "a", "b")):
+        result = run(*arguments, "--model", folder, code=1)
+        assert "NaN" not in result.stdout
+        assert "the results hold NaN or infinity, which JSON has no numbers for" in result.stderr
+    run("embed", "a", "--model", folder, "-o", tmp_path / "v.jsonl", code=1)
+    assert not (tmp_path / "v.jsonl").exists()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -26,72 +24,11 @@ from click.testing import CliRunner
 pytest.importorskip("orjson", reason="the service needs: pip install 'minilm[serve]'")
 pytest.importorskip("uvicorn", reason="the service needs: pip install 'minilm[serve]'")
 
+from served import Served, serving
 from serving_models import embedder, reranker
 
 from minilm import SentenceTransformer
 from minilm.cli import main
-
-ROOT = Path(__file__).parents[2]
-
-
-class Served:
-    """A server in a process of its own, and its log so far."""
-
-    def __init__(self, *arguments: Any, **environment: str) -> None:
-        command = [sys.executable, "-m", "minilm", "serve", "--port", "0", "--backend", "numpy", *map(str, arguments)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        self.log: list[str] = []
-        ready = threading.Event()
-
-        def read() -> None:
-            for line in self.process.stderr:
-                self.log.append(line)
-                if "ready after" in line:
-                    ready.set()
-            ready.set()
-
-        self.reader = threading.Thread(target=read, daemon=True)
-        self.reader.start()
-        assert ready.wait(60) and self.process.poll() is None, self.log
-        found = re.search(r"http://127.0.0.1:(\d+)", self.log[-1])
-        self.port = int(found[1]) if found else 0
-
-    def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, Any]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
-        if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body).encode()
-        connection.request(method, path, body, {"Content-Type": "application/json", **headers})
-        response = connection.getresponse()
-        content = response.read()
-        connection.close()
-        return response.status, dict(response.headers), json.loads(content) if content else None
-
-    def embed(self, inputs: Any) -> Any:
-        status, _, body = self.request("POST", "/embed", {"inputs": inputs})
-        assert status == 200, body
-        return body
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        code = self.process.wait(30)
-        self.reader.join(30)
-        return code
-
-
-@contextmanager
-def serving(*arguments: Any, **environment: str) -> Iterator[Served]:
-    server = Served(*arguments, **environment)
-    try:
-        yield server
-    finally:
-        with suppress(ProcessLookupError):
-            server.process.kill()
-        server.process.wait(30)
-        server.process.stderr.close()
 
 
 @pytest.fixture(scope="module")
@@ -308,3 +245,34 @@ def test_no_http_at_all(server: Served) -> None:
             with suppress(OSError):
                 client.recv(100)
     assert len(server.embed("a")) == 1
+
+
+def test_clients_that_take_their_time_are_hung_up_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from minilm.serving import server as module
+    from minilm.serving.app import create_app
+    from minilm.serving.models import load_model
+    from minilm.serving.settings import Settings
+
+    monkeypatch.setattr(module.Protocol, "head_seconds", 0.3)
+    monkeypatch.setattr(module.Server, "capture_signals", lambda self: nullcontext())  # they are the main thread's
+    servers: list[Any] = []
+    start = module.Server.startup
+    monkeypatch.setattr(module.Server, "startup", lambda self, sockets: servers.append(self) or start(self, sockets))
+    app = create_app([load_model(folder, backend="numpy")], Settings(body_timeout=0.3))
+    ready = threading.Event()
+    with module.listen("127.0.0.1", 0) as listening, ThreadPoolExecutor(1) as threads:
+        port = listening.getsockname()[1]
+        run = threads.submit(module.run, app, listening, shutdown_timeout=5, on_ready=ready.set)
+        assert ready.wait(30)
+        head = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n"
+        for sent, expected in ((b"", b""), (head, b""), (head + b"\r\n{", b"HTTP/1.1 408 ")):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                client.sendall(sent)
+                assert client.recv(13) == expected
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:  # and not while a request is in work
+            for part in (head, b"\r\n", b'{"inputs"', b""):
+                client.sendall(part)
+                time.sleep(0.1)
+            assert client.recv(13) == b"HTTP/1.1 400 "
+        servers[0].should_exit = True
+        assert run.result(30) is False

@@ -124,11 +124,24 @@ def test_predict_sorts_the_labels(client: TestClient, models: dict[str, Any]) ->
     close(softmax(np.array([one["score"] for one in raw])), [one["score"] for one in single])
 
 
+def test_predict_as_hugging_faces_inference_api_has_it(client: TestClient, models: dict[str, Any]) -> None:
+    with client_of(models["classifier"]) as client:
+        for path in ("/", "/predict"):
+            expected = client.post("/predict", json={"inputs": ["a b"]}).json()
+            assert client.post(path, json={"inputs": "a b", "parameters": {}}).json() == [expected]
+            assert client.post("/", json={"inputs": "a b"}).json() == [expected]
+            best = client.post(path, json={"inputs": "a b", "parameters": {"top_k": 1}}).json()
+            assert best == [expected[:1]]
+            raw = client.post(path, json={"inputs": "a b", "parameters": {"function_to_apply": "none"}}).json()
+            assert raw == [client.post("/predict", json={"inputs": "a b", "raw_scores": True}).json()]
+
+
 def test_predict_by_a_reranker_gives_its_one_label(models: dict[str, Any]) -> None:
     with client_of(models["reranker"]) as client:
         (label,) = client.post("/predict", json={"inputs": ["a", "b"]}).json()
         close([label["score"]], sigmoid(models["reranker"].model.predict([("a", "b")], activation_fn=np.asarray)))
-        assert client.post("/", json={"inputs": ["a", "b"]}).json() == [label]
+        assert client.post("/invocations", json={"inputs": ["a", "b"]}).json() == [label]
+        assert client.post("/", json={"inputs": ["a", "b"]}).json() == [[label]]
 
 
 @pytest.mark.parametrize(
@@ -370,6 +383,12 @@ def test_every_error_is_json(path: str, client: TestClient) -> None:
         }
 
 
+def test_405_says_which_methods_there_are(client: TestClient) -> None:
+    assert client.delete("/").headers["allow"] == "GET, HEAD, POST"
+    assert client.get("/embed").headers["allow"] == "POST"
+    assert client.get("/embed").json()["error"] == "there is no GET /embed; this route is for POST"
+
+
 def test_fields_that_nobody_knows_and_nulls_are_ignored(client: TestClient, models: dict[str, Any]) -> None:
     body = {"inputs": "a", "chess": 1, "truncate": None, "dimensions": None, "prompt_name": None, "normalize": None}
     close(client.post("/embed", json=body).json(), models["embedding"].model.encode(["a"]))
@@ -454,6 +473,30 @@ def test_an_engine_that_hangs_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> N
         assert (response.status_code, response.json()["error_type"]) == (503, "Unhealthy")
         go.set()
         assert answer.result().status_code == 200 and client.get("/health").status_code == 200
+
+
+def test_ten_times_the_admission_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    served, go = embedder(), threading.Event()
+    forward = served.model.transformer.model.forward_packed
+    model = type(served.model.transformer.model)
+    monkeypatch.setattr(model, "forward_packed", lambda self, pack: go.wait(20) and forward(pack))
+    with client_of(served, max_queue_tokens=40) as client, ThreadPoolExecutor(100) as clients:
+        asked = [clients.submit(client.post, "/embed", json={"inputs": "a b c"}) for _ in range(80)]  # 5 tokens each
+        end = time.monotonic() + 20
+        while sum(one.done() for one in asked) < 72 and time.monotonic() < end:
+            time.sleep(0.01)
+        refused = [one.result() for one in asked if one.done()]
+        assert len(refused) == 72
+        for response in refused:
+            assert response.status_code == 429 and response.headers["retry-after"] == "1"
+            assert response.json()["error_type"] == "Overloaded"
+        assert client.get("/health").status_code == 200
+        assert client.post("/v1/embeddings", json={"input": "a"}).json()["error"]["type"] == "rate_limit_error"
+        assert client.post("/embed", json={"inputs": ["a"] * 1000}).status_code == 429  # by its length alone
+        go.set()
+        assert sorted(one.result().status_code for one in asked) == [200] * 8 + [429] * 72
+        assert client.post("/embed", json={"inputs": ["a"] * 1000}).status_code == 200  # alone, it is let in
+        assert metrics(client)['te_request_failure{err="overloaded"}'] == 74
 
 
 def test_a_failure_of_the_engine_is_told_without_its_traceback(
