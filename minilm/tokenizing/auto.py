@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 _WITHOUT_EFFECT: dict[str, tuple[Any, ...] | None] = {
     "use_fast": None,  # the ids are the same
     "trust_remote_code": None,  # no code of a checkpoint is run
+    "code_revision": None,
+    "verbose": None,
+    "_commit_hash": None,
+    "_from_auto": None,
+    "_from_pipeline": None,
     "resume_download": None,
     "from_slow": None,
     "legacy": None,

@@ -237,7 +237,7 @@ class Vocabulary:
         """Return the ids of the `added_tokens_decoder` by the tokens' texts."""
         return {token.content: token_id for token_id, token in self.added_tokens_decoder.items()}
 
-    added_tokens_encoder = property(get_added_vocab, doc="The same ids by the tokens' texts.")
+    added_tokens_encoder: property = property(get_added_vocab, doc="The same ids by the tokens' texts.")
 
     @property
     def special_tokens_map(self) -> dict[str, str]:

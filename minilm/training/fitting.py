@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -324,8 +325,8 @@ class _Run:
 
 @contextlib.contextmanager
 def _progress(steps: int, start: int, show: bool) -> Iterator[Callable[[float], None]]:
-    """Yield what is called with the loss after every step; it moves a bar on stderr if ``show``."""
-    if not show:
+    """Yield what is called with the loss after every step; it moves a bar on stderr if ``show``, and there is one."""
+    if not show or sys.stderr is None:
         yield lambda loss: None
         return
     from tqdm.auto import tqdm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -189,7 +190,7 @@ def community_detection(
     if len(vectors) < min_community_size:
         return []
     starts: Iterable[int] = range(0, len(vectors), batch_size)
-    if show_progress_bar:
+    if show_progress_bar and sys.stderr is not None:
         from tqdm.auto import tqdm
 
         starts = tqdm(starts, desc="Finding clusters")

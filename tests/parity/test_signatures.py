@@ -14,7 +14,9 @@ from minilm import models
 from minilm.loading.families import FAMILIES
 from minilm.models import arguments
 from minilm.models.outputs import ModelOutput
+from minilm.tokenizing.auto import _WITHOUT_EFFECT
 from minilm.tokenizing.batch_encoding import BatchEncoding
+from minilm.tokenizing.config import SETTINGS
 from minilm.tokenizing.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.parity
@@ -81,6 +83,19 @@ def test_arguments_of_a_tokenizer(method: str) -> None:
     for name in targets & set(theirs):
         with pytest.raises(TypeError, match=name):
             getattr(tokenizer, method)("a", **{name: "b"})
+
+
+def test_arguments_of_loading_a_tokenizer() -> None:
+    import transformers
+
+    base = transformers.PreTrainedTokenizerBase
+    functions = transformers.AutoTokenizer.from_pretrained, base.from_pretrained, base._from_pretrained, base.__init__
+    theirs = set().union(*map(arguments_read, functions)) - {"self", "cls", "inputs", "init_configuration"}
+    ours = {*inspect.signature(minilm.AutoTokenizer.from_pretrained).parameters, *SETTINGS, *_WITHOUT_EFFECT}
+    assert len(theirs & ours) >= 15
+    for name in theirs - ours:
+        with pytest.raises(TypeError, match=f"'{name}' is not a setting of a tokenizer; the settings are"):
+            minilm.AutoTokenizer.from_pretrained("sentence-transformers/all-MiniLM-L6-v2", **{name: "x"})
 
 
 def arguments_read(function: Any) -> set[str]:

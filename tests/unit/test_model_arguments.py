@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -274,3 +275,15 @@ def test_strict_floating_point_errors_change_nothing(backend: str, model_dir: Pa
                 compare(found[1], found[1] * np.float32(1.001))
     np.testing.assert_array_equal(found[0][0], expected[0][0])
     np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_without_a_standard_error_there_is_no_bar(monkeypatch: pytest.MonkeyPatch, model_dir: Path) -> None:
+    """As in an application with a window, or a service."""
+    from minilm.training.fitting import _progress
+
+    monkeypatch.setattr(sys, "stderr", None)
+    vectors = np.eye(3, dtype=np.float32)
+    assert len(minilm.util.community_detection(vectors, min_community_size=1, show_progress_bar=True)) == 3
+    assert minilm.SentenceTransformer(model_dir).encode(["a", "b"], show_progress_bar=True).shape == (2, 384)
+    with _progress(2, 0, True) as move:
+        move(0.5)
