@@ -69,6 +69,8 @@ def as_tensor(x: Any) -> Any:
 
 def _library(x: Array) -> ModuleType:
     library: ModuleType
+    if isinstance(x, np.ndarray):  # whose method imports NumPy, which a finalizer at the end of the process cannot
+        return np
     namespace = getattr(x, "__array_namespace__", None)
     if namespace is not None:
         library = namespace()
