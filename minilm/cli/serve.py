@@ -38,7 +38,6 @@ def _number(name: str, default: float, help_text: str, least: float = 1) -> Call
         "minilm serve",
         "minilm serve --model BAAI/bge-small-en-v1.5 --model cross-encoder/ms-marco-MiniLM-L6-v2 --port 8080",
         'minilm serve --hostname 0.0.0.0 --api-key "$KEY" --backend int8',
-        "curl localhost:3000/embed -H 'Content-Type: application/json' -d '{\"inputs\": \"What is this?\"}'",
     ],
 )
 @click.option("--model", "--model-id", "models", multiple=True, metavar="NAME", envvar="MODEL_ID", show_envvar=True,

@@ -46,7 +46,7 @@ _REASONS: dict[str, tuple[str, ...]] = {  # why methods of sentence-transformers
         "register_forward_pre_hook", "register_full_backward_hook", "register_full_backward_pre_hook",
         "register_load_state_dict_post_hook", "register_load_state_dict_pre_hook", "register_module",
         "register_parameter", "register_state_dict_post_hook", "register_state_dict_pre_hook", "set_extra_state",
-        "set_submodule", "type", "xpu",
+        "set_submodule", "smart_apply", "type", "xpu",
     ),
 }  # fmt: skip
 _REFUSED = {name: reason for reason, names in _REASONS.items() for name in names}

@@ -88,11 +88,11 @@ class TextModel(ModuleFace):
     ) -> None:
         self.transformer = transformer
         self.max_seq_length = self.max_seq_length  # raises if the transformer's own does not fit
-        self.prompts = {name: text or "" for name, text in prompts.items()}
+        self.prompts: dict[str, str] = {name: text or "" for name, text in prompts.items()}
         self.default_prompt_name = default_prompt_name
         self.threads = threads
         self.truncation = truncation
-        self.model_card_data = ModelCardData() if model_card_data is None else model_card_data
+        self.model_card_data: Any = ModelCardData() if model_card_data is None else model_card_data
 
     def run(self, inputs: Any) -> Any:
         """Return the results for one input, or for many: what `encode` or `predict` returns, without a progress bar."""

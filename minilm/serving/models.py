@@ -28,7 +28,11 @@ from .errors import ServiceError
 Input = Any  # a string, or a list of token ids
 Pair = tuple[str, ...]  # one string, or two
 
-KINDS = {SentenceTransformer: "embedding", CrossEncoder: "reranker", TextClassifier: "classifier"}
+KINDS: dict[type[TextModel], str] = {
+    SentenceTransformer: "embedding",
+    CrossEncoder: "reranker",
+    TextClassifier: "classifier",
+}
 NOT_OF_KIND = {"embedding": "an embedding", "reranker": "a re-ranker", "classifier": "a classifier"}
 
 

@@ -116,7 +116,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Stop to listen, and end when all requests are answered; at once after a second Ctrl-C."""
         if sig == signal.SIGINT:
-            self.force_exit = self.force_exit or self.interrupted
+            self.force_exit: bool = self.force_exit or self.interrupted
             self.interrupted = True
         self.should_exit = True
 

@@ -133,7 +133,8 @@ class TripletLoss(Loss):
         super().__init__()
         if distance_metric not in ("euclidean", "manhattan", "cosine"):
             raise ValueError(f"distance_metric must be euclidean, manhattan or cosine, got {distance_metric!r}")
-        self.distance_metric, self.triplet_margin = distance_metric, triplet_margin
+        self.distance_metric: str = distance_metric
+        self.triplet_margin: float = triplet_margin
 
     def __call__(self, outputs: Sequence[Array], labels: Array | None = None) -> LossAndGradients:
         """Return the loss of anchors, positives and negatives, each [batch, components]."""
@@ -178,7 +179,7 @@ class SoftmaxLoss(Loss):
         super().__init__()
         self.num_labels = num_labels
         bound, rng = (3 * embedding_dimension) ** -0.5, np.random.default_rng(seed)
-        self.params = {
+        self.params: dict[str, Array] = {
             "weight": rng.uniform(-bound, bound, (num_labels, 3 * embedding_dimension)).astype(np.float32),
             "bias": rng.uniform(-bound, bound, num_labels).astype(np.float32),
         }

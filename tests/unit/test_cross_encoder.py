@@ -132,7 +132,7 @@ def test_a_count_of_results_is_at_least_one(bad: Any, model: CrossEncoder) -> No
 
 
 def test_prompts_go_before_the_first_text(model: CrossEncoder) -> None:
-    prompted = CrossEncoder(modules=[model.transformer], prompts={"ask": "x y "})
+    prompted = CrossEncoder(modules=[model.transformer], prompts={"ask": "x y "}, threads=model.threads)  # equal packs
     expected = model.predict([("x y a", "b"), ("x y c", "")])
     np.testing.assert_array_equal(prompted.predict([("a", "b"), ("c", "")], prompt_name="ask"), expected)
     np.testing.assert_array_equal(model.predict([("a", "b"), ("c", "")], prompt="x y "), expected)
