@@ -90,13 +90,12 @@ async def beside(port: int, large: Sequence[str], small: Sequence[str]) -> list[
     """Return latencies of single texts, one at a time, while a request of many texts is in work."""
     other, client = Client(port), Client(port)
     work = asyncio.create_task(other.embed(large))
-    await asyncio.sleep(0.2)
     latencies = []
     for text in small:
+        await asyncio.sleep(0.02)  # the first time, until the large request has been read
+        latencies.append(await client.embed([text]))
         if work.done():
             break
-        latencies.append(await client.embed([text]))
-        await asyncio.sleep(0.02)
     await work
     other.close()
     client.close()
