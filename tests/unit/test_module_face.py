@@ -412,6 +412,10 @@ def test_the_prompt_for_a_task(model: SentenceTransformer) -> None:
     same(model.encode_query("c", prompt=""), model.encode("c"))
     assert inspect.signature(model.encode_query) == inspect.signature(model.encode)
     assert model.encode_query.__name__ == "encode_query"
+    model.encode = lambda **settings: settings  # type: ignore[method-assign]
+    for found in (model.encode_query("c", None, None, 8), model.encode_query(sentences="c", batch_size=8)):  # type: ignore[call-arg]
+        assert found == {"inputs": "c", "prompt_name": "query", "prompt": None, "batch_size": 8, "task": "query"}
+    del model.encode
     features = model.encode("c", prompt="a ", output_value=None)
     assert features["prompt_length"] == 2 and features["modality"] == "text"
     assert "prompt_length" not in model.encode("c", output_value=None)
