@@ -62,6 +62,7 @@ _lock = threading.RLock()
 _limits: dict[object, tuple[int, int]] = {}  # of each caller inside a limit: its number, and its thread
 _before: tuple[tuple[Any, int], ...] = ()  # the BLAS libraries, and their numbers of threads before the first caller
 _smallest = sys.maxsize
+_times_limited = 0  # how often a first caller came
 _BUILT_FOR = 64  # threads that NumPy's OpenBLAS has at most: so many are nobody's wish
 _default = 0  # what `default_threads` was when it was last looked at; 0: it never was
 
@@ -82,8 +83,11 @@ def look_at_limits() -> None:
     Inside of `limit_threads` there is nothing to be read: BLAS has our own numbers then. This takes two microseconds,
     too much for each product, and little for each text.
     """
+    times = _times_limited
+    if _limits or _before:
+        return
     numbers = [library.get_num_threads() for library in _blas_libraries()]
-    if not _limits and not _before:  # no other thread has set a limit meanwhile
+    if not _limits and not _before and times == _times_limited:  # no other thread had a limit meanwhile
         _keep_default(numbers)
 
 
@@ -119,7 +123,7 @@ def _set_threads(library: Any, threads: int) -> None:
 
 def _apply_limits() -> None:
     """Set BLAS to the smallest limit, or to its own number of threads if there is none. Limits never raise a number."""
-    global _before, _smallest
+    global _before, _smallest, _times_limited
     alone = sys.is_finalizing()  # no other thread runs any more, and one that has the lock keeps it
     try:
         if not alone:
@@ -127,7 +131,7 @@ def _apply_limits() -> None:
         if _limits and not _before:
             found = tuple((library, library.get_num_threads()) for library in _blas_libraries())
             if not _before:  # a handler may have been here
-                _before = found
+                _before, _times_limited = found, _times_limited + 1
                 _keep_default([threads for _, threads in found])
         _smallest = min([sys.maxsize, *[count for count, _ in tuple(_limits.values())]])
         for library, threads in _before:

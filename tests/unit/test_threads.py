@@ -275,3 +275,24 @@ def test_quotas_of_both_versions_of_cgroups(files: dict[str, str], quotas: list[
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(content)
     assert list(threads._cgroup_quotas(tmp_path, tmp_path / "own")) == quotas
+
+
+def test_a_limit_that_comes_and_goes_while_the_default_is_read_is_no_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        threads, asked = 2, 0
+
+        def get_num_threads(self) -> int:
+            self.asked += 1
+            if self.asked > 1:
+                return self.threads
+            with limit_threads(1):  # as another thread may at this moment
+                return self.threads
+
+        def set_num_threads(self, threads: int) -> None:
+            self.threads = threads
+
+    library = Library()
+    monkeypatch.setattr(threads, "_blas_libraries", lambda: [library])
+    monkeypatch.setattr(threads, "_default", 0)
+    assert default_threads() == min(2, available_cores())
+    assert library.threads == 2 and library.asked > 1
