@@ -6,7 +6,7 @@ import heapq
 import itertools
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,15 @@ from .texts import STDIN, Passage, alongside, given_texts, nonblank_lines, parag
 
 CHUNK_TEXTS = 2048  # texts that are read, embedded and written before the next are read
 
-top_passages = click.option(
+top_passages: Callable[[Any], Any] = click.option(
     "-k", "--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many lines to show."
 )
-by_paragraph = click.option(
+by_paragraph: Callable[[Any], Any] = click.option(
     "--paragraphs", "by_paragraph", is_flag=True, help="Compare paragraphs (between blank lines) instead of lines."
 )
-prompt_name = click.option("--prompt-name", metavar="NAME", help="Put this prompt of the model before every text.")
+prompt_name: Callable[[Any], Any] = click.option(
+    "--prompt-name", metavar="NAME", help="Put this prompt of the model before every text."
+)
 
 
 @command(

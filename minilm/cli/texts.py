@@ -109,7 +109,7 @@ def _count_lines(path: str) -> int | None:
     return count + (last != b"\n")
 
 
-text_arguments = click.argument("texts", nargs=-1, metavar="[TEXT]...")
-text_file = click.option(
+text_arguments: Callable[[Any], Any] = click.argument("texts", nargs=-1, metavar="[TEXT]...")
+text_file: Callable[[Any], Any] = click.option(
     "-f", "--file", "path", metavar="FILE", help="Read the texts from FILE, one a line; - is standard input."
 )

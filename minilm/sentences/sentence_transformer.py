@@ -391,8 +391,8 @@ class SentenceTransformer(VectorModel):
         encoding = self._encoding(**settings)
         return encoding.tokenize, encoding.compute
 
-    encode_query = also_named(sentences="inputs")(_with_prompt_of("query", encode))
-    encode_document = also_named(sentences="inputs")(_with_prompt_of("document", encode))
+    encode_query: Callable[..., Any] = also_named(sentences="inputs")(_with_prompt_of("query", encode))
+    encode_document: Callable[..., Any] = also_named(sentences="inputs")(_with_prompt_of("document", encode))
 
 
 def _read(found: Found) -> tuple[Mapping[str, Any], Sequence[Any]]:

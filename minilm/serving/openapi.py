@@ -52,7 +52,7 @@ MODEL: dict[str, Schema] = {"model": {**TEXT, "description": "The served model's
 PROMPT: dict[str, Schema] = {"prompt_name": {**TEXT, "description": "One of the model's prompts."}}
 DIMENSIONS: dict[str, Schema] = {"dimensions": {"type": "integer", "minimum": 1}}
 
-SEQUENCE = {**_list(TEXT), "maxItems": 2}
+SEQUENCE: Schema = {**_list(TEXT), "maxItems": 2}
 PREDICT = _one_of(TEXT, SEQUENCE, _list(SEQUENCE))
 PREDICTION = _list(_answer(score=NUMBER, label=TEXT))
 TOKEN = _answer(id=ID, text=TEXT, special=FLAG, start=_or_null(COUNT), stop=_or_null(COUNT))

@@ -11,7 +11,8 @@ import numpy as np
 from .jit import inlined, kernel
 from .kernels import _exp, _normal_cdf
 
-f32, u32 = np.float32, np.uint32
+f32: type[np.float32] = np.float32
+u32: type[np.uint32] = np.uint32
 INVERSE_ROOT_2_PI = f32(0.3989422804)
 
 
