@@ -74,6 +74,7 @@ class PreTrainedModel(Module):
         files = (mapped_file(array) for _, array in flatten(self.params))
         self._mapped: set[MappedFile] = {file for file in files if file is not None}
         self._source: tuple[ModelFiles, dict[str, Any]] | None = None  # what `from_files` was called with
+        self._operations: Operations | None = None  # a table that is not the backend's own
         self.raw_config: dict[str, Any] = {}  # the whole config.json, of which `config` has what inference reads
 
     @classmethod
@@ -205,6 +206,7 @@ class PreTrainedModel(Module):
         backend = dataclasses.replace(self.backend, operations=operations, place=lambda placed: placed)
         model = type(self)(self.params, self.config, backend)
         model._source, model.raw_config = self._source, self.raw_config
+        model._operations = operations
         return model
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -215,8 +217,8 @@ class PreTrainedModel(Module):
         if self._source is not None:
             files, settings = self._source
             computing = {"name": self.backend.name, "device": self.backend.device, "dtype": self.backend.dtype}
-            return _load_again, (type(self), files, computing, settings)
-        return type(self), (self.params, self.config, self.backend.name)
+            return _load_again, (type(self), files, computing, settings, self._operations)
+        return _from_params, (type(self), self.params, self.config, self.backend.name, self._operations)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``config.json``, which `from_pretrained` and transformers load.
@@ -346,9 +348,21 @@ def _to_host(name: str, x: Any, backend: Backend) -> np.ndarray:
 
 
 def _load_again(
-    cls: type[PreTrainedModel], files: ModelFiles, computing: dict[str, Any], settings: dict[str, Any]
+    cls: type[PreTrainedModel],
+    files: ModelFiles,
+    computing: dict[str, Any],
+    settings: dict[str, Any],
+    operations: Operations | None,
 ) -> PreTrainedModel:
-    return cls.from_files(files, get_backend(**computing), **settings)
+    model = cls.from_files(files, get_backend(**computing), **settings)
+    return model if operations is None else model.with_operations(operations)
+
+
+def _from_params(
+    cls: type[PreTrainedModel], params: Params, config: BertConfig, backend: str, operations: Operations | None
+) -> PreTrainedModel:
+    model = cls(params, config, backend)
+    return model if operations is None else model.with_operations(operations)
 
 
 def _with_labels(config: BertConfig, checkpoint: Checkpoint, classifier: str) -> BertConfig:

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from minilm import SentenceTransformer
+from minilm import SentenceTransformer, functional
 from minilm.backends import threads
+from minilm.operations import Operations
 
 TEXTS = [f"{'word ' * (n % 23)}and number {n}" for n in range(90)]
 
@@ -75,6 +77,20 @@ def test_a_process_pool_gets_the_model_by_name(model: SentenceTransformer, expec
     assert len(pickle.dumps(model)) < 1_000_000  # the tokenizer, but of 91 MB of weights only the name
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         np.testing.assert_array_equal(pool.submit(_encode, model, TEXTS[7]).result(timeout=120), expected[7])
+
+
+class Doubled(Operations):
+    def normalize(self, x: Any) -> Any:
+        return 2 * functional.normalize(x)
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_table_of_ones_own_goes_with_the_model(loaded: bool, model_dir: Path) -> None:
+    model = SentenceTransformer(model_dir, backend="numpy").with_operations(Doubled())
+    if not loaded:
+        model.transformer.model._source = None
+    again = pickle.loads(pickle.dumps(model))
+    assert np.linalg.norm(again.encode(TEXTS[7])) == pytest.approx(2)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
