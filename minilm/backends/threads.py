@@ -128,15 +128,16 @@ def _apply_limits() -> None:
     try:
         if not alone:
             _lock.acquire()
-        if _limits and not _before:
+        held = tuple(_limits.values())  # looked at once: other threads come and go, and then wait for the lock
+        if held and not _before:
             found = tuple((library, library.get_num_threads()) for library in _blas_libraries())
             if not _before:  # a handler may have been here
                 _before, _times_limited = found, _times_limited + 1
                 _keep_default([threads for _, threads in found])
-        _smallest = min([sys.maxsize, *[count for count, _ in tuple(_limits.values())]])
+        _smallest = min([sys.maxsize, *[count for count, _ in held]])
         for library, threads in _before:
             _set_threads(library, min(threads, _smallest))
-        if not _limits:
+        if not held:
             _before = ()
     finally:
         try:  # noqa: SIM105 - `suppress` is a call

@@ -29,6 +29,8 @@ LEGACY_HEAD = b"".join(
     for part in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}})
 )
 
+SECONDS = 10  # of the processor, traced or slow as it may be; a bomb that is not seen takes minutes, or days
+
 
 # ---- writing by hand what torch.save writes --------------------------------------------------------------------------
 
@@ -263,7 +265,9 @@ def test_bombs_of_pickle(write, program):
     start = time.process_time()
     with pytest.raises(CheckpointError):
         read_pytorch(write(program))
-    assert time.process_time() - start < 2
+    assert (
+        time.process_time() - start < 10
+    )  # a bomb would take minutes or a day; tracing and slow processors take seconds
 
 
 def test_doubling_by_reference(write):
@@ -277,7 +281,9 @@ def test_doubling_by_reference(write):
     ):
         with pytest.raises(CheckpointError, match=r"a tuple|makes no tensor"):
             read_pytorch(write(program))
-    assert time.process_time() - start < 2
+    assert (
+        time.process_time() - start < 10
+    )  # a bomb would take minutes or a day; tracing and slow processors take seconds
 
 
 def test_bombs_of_zip(tmp_path):
@@ -321,7 +327,9 @@ def test_bombs_of_zip(tmp_path):
         archive.writestr("archive/data.pkl", b"\x80\x02" + b"N" * (2 << 20))
     with pytest.raises(CheckpointError, match=r"data\.pkl has \d+ bytes, more than any table"):
         read_pytorch(path)
-    assert time.process_time() - start < 2
+    assert (
+        time.process_time() - start < 10
+    )  # a bomb would take minutes or a day; tracing and slow processors take seconds
 
 
 def test_archives_that_are_not_tables_of_tensors(tmp_path):

@@ -41,6 +41,15 @@ def make(tiny_config: BertConfig, random_params: Callable, tokenizer: Tokenizer)
     return make
 
 
+def same(found: Any, expected: Any) -> bool:
+    """Whether two trees are equal, but for the last bits of numbers: weights so small are BLAS's, batch by batch."""
+    if isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(same(found[key], expected[key]) for key in expected)
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(same, found, expected))
+    return found == pytest.approx(expected, abs=1e-6) if isinstance(expected, float) else found == expected
+
+
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.parametrize("task", ["feature-extraction", "fill-mask", "text-classification", "token-classification"])
 def test_many_inputs_in_every_container_as_each_alone(task: str, backend: str, make: Callable[..., Any]) -> None:
@@ -48,12 +57,12 @@ def test_many_inputs_in_every_container_as_each_alone(task: str, backend: str, m
     pipe = make(task, backend)
     texts = ["w4 [MASK] w9 w2", "[MASK]"] if task == "fill-mask" else TEXTS
     alone = [pipe(text, **settings) for text in texts]
-    assert alone[0] and pipe(texts, **settings) == alone
-    assert pipe(np.array(texts), **settings) == pipe(pd.Series(texts), **settings) == alone
-    assert pipe(list(texts), batch_size=2, num_workers=0, **settings) == alone
+    assert alone[0] and same(pipe(texts, **settings), alone)
+    assert same(pipe(np.array(texts), **settings), alone) and same(pipe(pd.Series(texts), **settings), alone)
+    assert same(pipe(list(texts), batch_size=2, num_workers=0, **settings), alone)
     for size in (None, 1, 2, 99):
         stream = pipe(iter(texts), batch_size=size, **settings)
-        assert isinstance(stream, Iterator) and list(stream) == alone
+        assert isinstance(stream, Iterator) and same(list(stream), alone)
     assert pipe([], **settings) == []
 
 

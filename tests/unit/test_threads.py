@@ -296,3 +296,27 @@ def test_a_limit_that_comes_and_goes_while_the_default_is_read_is_no_wish(monkey
     monkeypatch.setattr(threads, "_default", 0)
     assert default_threads() == min(2, available_cores())
     assert library.threads == 2 and library.asked > 1
+
+
+def test_two_threads_that_leave_at_once_give_the_limit_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = object(), object()
+
+    class Library:
+        threads, leaving = 2, False
+
+        def get_num_threads(self) -> int:
+            if self.leaving:
+                threads._limits.pop(first, None)  # as its thread may at this moment
+            return self.threads
+
+        def set_num_threads(self, threads: int) -> None:
+            self.threads = threads
+
+    library = Library()
+    monkeypatch.setattr(threads, "_blas_libraries", lambda: [library])
+    threads._hold(first, 1)
+    threads._hold(second, 1)
+    library.leaving = True
+    threads._leave(second)
+    threads._leave(first)
+    assert library.threads == 2 and threads._before == ()
