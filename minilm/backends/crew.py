@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+LONGEST_WAIT = 10  # seconds, for what is being computed when the interpreter ends
 A_MOMENT = 0.2  # seconds; on Windows, Ctrl-C comes only when a wait is over
 
 
@@ -148,7 +149,6 @@ class Crew:
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Run[Any, Any] | None] = queue.SimpleQueue()
         self._started = 0
-        self.computing: deque[None] = deque()  # one for each thread that does
 
     def call(self, run: Run[Any, Any]) -> None:
         """Let a thread compute the run's tasks."""
@@ -166,28 +166,39 @@ class Crew:
 
     def _work(self) -> None:
         while (run := self._calls.get()) is not None:
-            self.computing.append(None)
-            try:
-                run.compute_all()
-            finally:
-                self.computing.pop()
+            run.compute_all()
             del run  # which keeps a model in memory
 
 
 _shared = Crew()
 _forks = object()  # another one in each process
+_awaited: deque[None] = deque()  # one for each call that the interpreter's end waits for
+
+
+def awaited(function: Callable[..., Result], *args: Any) -> Result:
+    """Return ``function(*args)``; the interpreter does not end meanwhile.
+
+    When it ends, it stops a thread that comes back from another language, by an exception that C++ and Rust do not let
+    pass: they abort the process. So a tokenizer or a kernel at work in a thread of ours is waited for.
+    """
+    _awaited.append(None)
+    try:
+        return function(*args)
+    finally:
+        _awaited.pop()
 
 
 def _renew_after_fork() -> None:
     """Give a forked child a new crew: it has no threads of its parent's."""
     global _shared, _forks
     _shared, _forks = Crew(), object()
+    _awaited.clear()
 
 
 def _wait_at_exit() -> None:
-    """Let what is being computed end, a second at most, before the interpreter tears down what it computes with."""
-    end = time.monotonic() + 1
-    while _shared.computing and time.monotonic() < end:
+    """Let what is being computed end, LONGEST_WAIT seconds at most."""
+    end = time.monotonic() + LONGEST_WAIT
+    while _awaited and time.monotonic() < end:
         time.sleep(0.001)
 
 

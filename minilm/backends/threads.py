@@ -57,7 +57,9 @@ def _blas_libraries() -> list[Any]:
 
 # Between any two lines, a signal's handler may raise, or encode; so may a finalizer. Python calls it when a function
 # begins or has been called, and when a loop goes round. So a lock is taken inside of the `try` whose `finally` gives it
-# back, and there nothing is called before that. And what ends a limit can be done twice.
+# back, and there nothing is called before that. And what ends a limit can be done twice. Nobody waits long for the
+# lock: the thread that has it may be in a handler, which waits for others; when it goes on, it looks at all limits again.
+A_MOMENT = 0.05  # seconds
 _lock = threading.RLock()
 _limits: dict[object, tuple[int, int]] = {}  # of each caller inside a limit: its number, and its thread
 _before: tuple[tuple[Any, int], ...] = ()  # the BLAS libraries, and their numbers of threads before the first caller
@@ -125,25 +127,27 @@ def _apply_limits() -> None:
     """Set BLAS to the smallest limit, or to its own number of threads if there is none. Limits never raise a number."""
     global _before, _smallest, _times_limited
     alone = sys.is_finalizing()  # no other thread runs any more, and one that has the lock keeps it
-    try:
-        if not alone:
-            _lock.acquire()
-        held = tuple(_limits.values())  # looked at once: other threads come and go, and then wait for the lock
-        if held and not _before:
-            found = tuple((library, library.get_num_threads()) for library in _blas_libraries())
-            if not _before:  # a handler may have been here
-                _before, _times_limited = found, _times_limited + 1
-                _keep_default([threads for _, threads in found])
-        _smallest = min([sys.maxsize, *[count for count, _ in held]])
-        for library, threads in _before:
-            _set_threads(library, min(threads, _smallest))
-        if not held:
-            _before = ()
-    finally:
-        try:  # noqa: SIM105 - `suppress` is a call
-            _lock.release()
-        except RuntimeError:  # interrupted while it waited for the lock
-            pass
+    held = None
+    while held != tuple(_limits.values()):  # others came and went, and did not get the lock
+        try:
+            if not alone and not _lock.acquire(timeout=A_MOMENT):
+                return
+            held = tuple(_limits.values())
+            if held and not _before:
+                found = tuple((library, library.get_num_threads()) for library in _blas_libraries())
+                if not _before:  # a handler may have been here
+                    _before, _times_limited = found, _times_limited + 1
+                    _keep_default([threads for _, threads in found])
+            _smallest = min([sys.maxsize, *[count for count, _ in held]])
+            for library, threads in _before:
+                _set_threads(library, min(threads, _smallest))
+            if not held:
+                _before = ()
+        finally:
+            try:  # noqa: SIM105 - `suppress` is a call
+                _lock.release()
+            except RuntimeError:  # it was not taken, or an interrupt came while this thread waited for it
+                pass
 
 
 def _hold(caller: object, count: int) -> None:

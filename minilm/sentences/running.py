@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.crew import Crew, Run, Task
+from ..backends.crew import Crew, Run, Task, awaited
 from ..backends.threads import call_limited
 from ..packing import Pack, Tokens, split_into_packs
 from .windows import Windows
@@ -55,7 +55,7 @@ def _side_by_side(
 
     None among the packs means that the next one may take long to come: all results so far are yielded first.
     """
-    run = Run[Pack, Sequence[Any]](lambda pack: call_limited(1, compute_in_memory, compute, pack), threads)
+    run = Run[Pack, Sequence[Any]](lambda pack: awaited(call_limited, 1, compute_in_memory, compute, pack), threads)
     pending: deque[tuple[np.ndarray, Task[Pack, Sequence[Any]]]] = deque()
     failure: Exception | None = None
     try:
@@ -125,7 +125,7 @@ def in_packs(
 
     def next_window(_: object = None) -> list[Tokens]:
         chunk = windows.take()
-        return tokenize(chunk) if chunk and not stopped else []
+        return awaited(tokenize, chunk) if chunk and not stopped else []
 
     def packs(first: list[Tokens], reader: Run[None, list[Tokens]]) -> Iterator[Pack | None]:
         texts, row = first, 0

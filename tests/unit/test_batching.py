@@ -40,7 +40,7 @@ def collect(lengths: list[int], **options: int) -> list[int]:
 
 def wait_for_what_was_begun() -> None:
     deadline = time.monotonic() + 30
-    while threads._limits or crew._shared.computing:
+    while threads._limits or crew._awaited:
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
