@@ -58,7 +58,7 @@ def _blas_libraries() -> list[Any]:
 # Between any two lines, a signal's handler may raise, or encode; so may a finalizer. Python calls it when a function
 # begins or has been called, and when a loop goes round. So a lock is taken inside of the `try` whose `finally` gives it
 # back, and there nothing is called before that. And what ends a limit can be done twice. Nobody waits long for the
-# lock: the thread that has it may be in a handler, which waits for others; when it goes on, it looks at all limits again.
+# lock: the thread that has it may be in a handler, which waits for others; afterwards it looks at all limits again.
 A_MOMENT = 0.05  # seconds
 _lock = threading.RLock()
 _limits: dict[object, tuple[int, int]] = {}  # of each caller inside a limit: its number, and its thread
