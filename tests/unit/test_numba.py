@@ -181,7 +181,8 @@ def test_the_loops_use_vector_registers(name: str) -> None:
     assert len(wide) >= 4, f"{name} has {len(wide)} wide instructions"
     if name == "product":
         register = "%zmm" if LANES == 16 else "%ymm"
-        fused = [loop for loop in innermost_loops(lines) if len(re.findall(rf"vfmadd.*{register}", loop)) >= 2 * ROWS]
+        loops = [loop for loop in innermost_loops(lines) if "vdiv" not in loop]  # GELU's loop divides
+        fused = [loop for loop in loops if len(re.findall(rf"vfmadd.*{register}", loop)) >= 2 * ROWS]
         assert fused, "no loop has a multiply-add for each accumulator of a tile"
         assert not any(re.search(r"\bv\w+.*\(%rsp\)", loop) for loop in fused), "the tile does not stay in registers"
 
