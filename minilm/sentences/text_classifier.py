@@ -13,8 +13,9 @@ from ..config import check_count
 from ..models import BertForSequenceClassification
 from ..packing import Pack, Tokens
 from .arguments import Found, Loading
-from .inputs import as_texts_or_pairs, gather_array, is_single
+from .inputs import as_texts, gather_array, is_single
 from .modules import Transformer, load_transformer, only_classifier
+from .processing import tokenize
 from .text_model import TextModel, read_or_given
 
 
@@ -73,8 +74,8 @@ class TextClassifier(TextModel):
         ----------
         inputs
             A string, or a pair of strings as a tuple; or many: a sequence of strings or of pairs (lists or tuples), a
-            NumPy array [texts] or [pairs, 2], a pandas Series, or an iterator, which is read as it goes. A list of two
-            strings is two texts.
+            NumPy array [texts] or [pairs, 2], a pandas Series, or an iterator, which is read as it goes. Texts and
+            pairs may be mixed. A list of two strings is two texts.
         batch_size
             How many are computed together at most. The tokens in a pack are limited as well.
         show_progress_bar
@@ -93,7 +94,7 @@ class TextClassifier(TextModel):
         """
         check_count("batch_size", batch_size)
         single = is_single(inputs)
-        checked, count = as_texts_or_pairs([inputs] if single else inputs)
+        checked, count = as_texts([inputs] if single else inputs)
         packs, truncation = self._in_packs(checked, count, self._tokenize, self._compute, batch_size, show_progress_bar)
         result = gather_array(packs, count, len(self.labels), self.backend.dtype)
         truncation.report()
@@ -108,7 +109,7 @@ class TextClassifier(TextModel):
         """
         check_count("batch_size", batch_size)
         check_count("size", size)
-        checked, count = as_texts_or_pairs(inputs)
+        checked, count = as_texts(inputs)
         return self._in_chunks(checked, count, self._tokenize, self._compute, batch_size, show_progress_bar, size)
 
     def classify(
@@ -161,10 +162,7 @@ class TextClassifier(TextModel):
         return self.predict(inputs, show_progress_bar=False)
 
     def _tokenize(self, batch: list[Any]) -> tuple[list[Tokens], np.ndarray]:
-        if isinstance(batch[0], str):
-            return self.tokenizer.encode_packed(batch, self.max_seq_length)
-        firsts, seconds = [first for first, _ in batch], [second for _, second in batch]
-        return self.tokenizer.encode_packed(firsts, self.max_seq_length, text_pairs=seconds)
+        return tokenize(self.tokenizer, batch, self.max_seq_length)
 
     def _compute(self, pack: Pack) -> Any:
         model = cast(BertForSequenceClassification, self.transformer.model)

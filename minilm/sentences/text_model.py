@@ -22,6 +22,7 @@ from .model_card import ModelCardData, card
 from .module_face import ModuleFace
 from .modules import Transformer
 from .pools import Packs, WorkerPool
+from .processing import text_settings, where_to_cut, with_prompt
 from .running import PACK_TOKENS, WINDOW_TEXTS, in_packs
 from .saving import write_transformer
 
@@ -153,6 +154,16 @@ class TextModel(ModuleFace):
     def truncation(self, value: str) -> None:
         self._truncation: str = Truncation.check_mode(value)
 
+    def _where_to_cut(self, processing_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the settings of a call that say where its inputs are cut."""
+        limit, strategy = where_to_cut(processing_kwargs, self.max_seq_length, self.config.max_tokens)
+        return {"max_seq_length": limit, "strategy": strategy}
+
+    def _preprocessed(self, inputs: list[Any], prompt: str | None, processing_kwargs: Mapping[str, Any] | None) -> Any:
+        """Return what the tokenizer makes of texts or pairs, as arrays."""
+        ours = {"padding": True, "truncation": True, "max_length": self.max_seq_length, "return_tensors": "np"}
+        return self.tokenizer(with_prompt(prompt or "", inputs), **{**ours, **text_settings(processing_kwargs)})
+
     def _choose_prompt(self, prompt_name: str | None, prompt: str | None) -> str:
         return choose_prompt(self.prompts, self.default_prompt_name, prompt_name, prompt)
 
@@ -202,9 +213,9 @@ class TextModel(ModuleFace):
     def compute_chunk(self, inputs: list[Any], first: int, settings: Mapping[str, Any]) -> tuple[Packs, Truncation]:
         """Return the rows of the inputs, counted from ``first``, with their results; and what truncation cut."""
         more = dict(settings)
-        self.max_seq_length, self.truncation = more.pop("max_seq_length"), more.pop("truncation")
-        batch_size = more.pop("batch_size")
-        packs, truncation = self._in_packs(iter(inputs), len(inputs), *self._steps(**more), batch_size, False)
+        self.truncation, batch_size = more.pop("truncation"), more.pop("batch_size")
+        steps, limit = self._steps(**more), more["max_seq_length"]
+        packs, truncation = self._in_packs(iter(inputs), len(inputs), *steps, batch_size, False, limit)
         truncation.seen = first
         return [(rows + first, results) for rows, results in packs], truncation
 
@@ -223,10 +234,11 @@ class TextModel(ModuleFace):
         chunk_size: int | None,
     ) -> tuple[Iterator[tuple[np.ndarray, Sequence[Any]]], Truncation]:
         """Do what `_in_packs` does, here or in the processes of a pool."""
+        limit = settings["max_seq_length"]
         if workers is None:
-            return self._in_packs(inputs, count, *self._steps(**settings), batch_size, show_progress_bar)
-        truncation = Truncation(self.truncation, self.max_seq_length)
-        more = {"max_seq_length": self.max_seq_length, "truncation": self.truncation, "batch_size": batch_size}
+            return self._in_packs(inputs, count, *self._steps(**settings), batch_size, show_progress_bar, limit)
+        truncation = Truncation(self.truncation, limit or self.max_seq_length)
+        more = {"truncation": self.truncation, "batch_size": batch_size}
         packs = workers.packs(inputs, count, chunk_size, {**settings, **more}, truncation)
         return with_progress(packs, count, show_progress_bar), truncation
 
@@ -240,13 +252,19 @@ class TextModel(ModuleFace):
         compute: Compute,
         batch_size: int,
         show_progress_bar: bool | None,
+        limit: int | None = None,
         window: int = WINDOW_TEXTS,
     ) -> tuple[Iterator[tuple[np.ndarray, Sequence[Any]]], Truncation]:
-        """Return an iterator over ``(rows, results)``, and the count of truncated texts, complete at its end."""
-        truncation = Truncation(self.truncation, self.max_seq_length)
+        """Return an iterator over ``(rows, results)``, and the count of truncated texts, complete at its end.
+
+        ``limit`` is how many tokens ``tokenize`` leaves of a text; None for a limit that it does not keep.
+        """
+        truncation = Truncation(self.truncation, limit or self.max_seq_length)
 
         def tokenize_and_count(batch: list[Any]) -> list[Tokens]:
             tokens, lost = tokenize(batch)
+            if limit is None:  # nothing was cut
+                self._check_positions(tokens, truncation.seen)
             truncation.add(lost)
             return tokens
 
@@ -265,6 +283,16 @@ class TextModel(ModuleFace):
             window=window,
         )
         return with_progress(packs, count, show_progress_bar), truncation
+
+    def _check_positions(self, tokens: list[Tokens], start: int) -> None:
+        """Raise a `ValueError` for an input of more tokens than the model has positions."""
+        positions = self.config.max_tokens
+        for i, one in enumerate(tokens, start):
+            if len(one.input_ids) > positions:
+                raise ValueError(
+                    f"input {i} has {len(one.input_ids)} tokens, but the model has {positions} positions: leave "
+                    "truncation=False out, or shorten the input"
+                )
 
     def _in_chunks(
         self,
