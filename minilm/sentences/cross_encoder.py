@@ -69,6 +69,7 @@ class CrossEncoder(PairModel):
     """
 
     @also_named(**OLD_NAMES)
+    @taken_without_effect(classifier_dropout="nothing is trained here")
     def __init__(
         self,
         model_name_or_path: str | os.PathLike[str] | None = None,

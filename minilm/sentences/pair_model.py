@@ -13,13 +13,13 @@ from ..models import PreTrainedModel
 from .inputs import as_pairs
 from .model_card import card
 from .modules import as_activation, identity, torch_activation
+from .prompted import PromptedModel
 from .saving import write_cross_encoder
-from .text_model import TextModel
 
 Activation = Callable[[np.ndarray], np.ndarray]
 
 
-class PairModel(TextModel):
+class PairModel(PromptedModel):
     """A classifier of pairs of texts, and the activation that makes scores of its logits."""
 
     _activation_name: str | None = None  # the one that the config names

@@ -58,9 +58,7 @@ class TextClassifier(TextModel):
             dtype=dtype,
         )
         _, modules = read_or_given(model_name_or_path, modules, loading, _read)
-        super().__init__(
-            only_classifier(modules), prompts={}, default_prompt_name=None, threads=threads, truncation=truncation
-        )
+        super().__init__(only_classifier(modules), threads=threads, truncation=truncation)
 
     @property
     def labels(self) -> tuple[str, ...]:

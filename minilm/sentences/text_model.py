@@ -1,4 +1,4 @@
-"""`TextModel`, the base of the classes that take texts: a transformer, its limits, prompts, and the run over packs."""
+"""`TextModel`, the base of the classes that take texts: a transformer, its limits, and the run over packs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from ..config import check_count
 from ..operations import Operations
 from ..packing import Pack, Tokens
 from .arguments import Found, Loading
-from .inputs import Truncation, choose_prompt, in_order, with_progress
+from .inputs import Truncation, in_order, with_progress
 from .model_card import ModelCardData, card
 from .module_face import ModuleFace
 from .modules import Transformer
 from .pools import Packs, WorkerPool
-from .processing import text_settings, where_to_cut, with_prompt
 from .running import PACK_TOKENS, WINDOW_TEXTS, in_packs
 from .saving import write_transformer
 
@@ -73,7 +72,7 @@ class TextModel(ModuleFace):
     ----------
     transformer
         The network and its tokenizer.
-    prompts, default_prompt_name, threads, truncation, model_card_data
+    threads, truncation, model_card_data
         As in `minilm.SentenceTransformer`.
     """
 
@@ -81,16 +80,12 @@ class TextModel(ModuleFace):
         self,
         transformer: Transformer,
         *,
-        prompts: Mapping[str, str | None],
-        default_prompt_name: str | None,
         threads: int | None,
         truncation: str,
         model_card_data: Any = None,
     ) -> None:
         self.transformer = transformer
         self.max_seq_length = self.max_seq_length  # raises if the transformer's own does not fit
-        self.prompts: dict[str, str] = {name: text or "" for name, text in prompts.items()}
-        self.default_prompt_name = default_prompt_name
         self.threads = threads
         self.truncation = truncation
         self.model_card_data: Any = ModelCardData() if model_card_data is None else model_card_data
@@ -121,16 +116,6 @@ class TextModel(ModuleFace):
         )
 
     @property
-    def default_prompt_name(self) -> str | None:
-        """The name of the prompt for calls that name none."""
-        return self._default_prompt_name
-
-    @default_prompt_name.setter
-    def default_prompt_name(self, value: str | None) -> None:
-        choose_prompt(self.prompts, value, None, None)  # raises if there is no prompt of the name
-        self._default_prompt_name: str | None = value
-
-    @property
     def threads(self) -> int:
         """How many packs are computed side by side.
 
@@ -153,19 +138,6 @@ class TextModel(ModuleFace):
     @truncation.setter
     def truncation(self, value: str) -> None:
         self._truncation: str = Truncation.check_mode(value)
-
-    def _where_to_cut(self, processing_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the settings of a call that say where its inputs are cut."""
-        limit, strategy = where_to_cut(processing_kwargs, self.max_seq_length, self.config.max_tokens)
-        return {"max_seq_length": limit, "strategy": strategy}
-
-    def _preprocessed(self, inputs: list[Any], prompt: str | None, processing_kwargs: Mapping[str, Any] | None) -> Any:
-        """Return what the tokenizer makes of texts or pairs, as arrays."""
-        ours = {"padding": True, "truncation": True, "max_length": self.max_seq_length, "return_tensors": "np"}
-        return self.tokenizer(with_prompt(prompt or "", inputs), **{**ours, **text_settings(processing_kwargs)})
-
-    def _choose_prompt(self, prompt_name: str | None, prompt: str | None) -> str:
-        return choose_prompt(self.prompts, self.default_prompt_name, prompt_name, prompt)
 
     # ---- processes ---------------------------------------------------------------------------------------------------
 

@@ -19,17 +19,17 @@ from .inputs import as_texts
 from .model_card import card
 from .modules import Dense, Normalize, Pooling
 from .processing import tokenize, with_prompt
+from .prompted import PromptedModel
 from .saving import write_sentence_transformer
-from .text_model import TextModel
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class VectorModel(TextModel):
+class VectorModel(PromptedModel):
     """A transformer, a pooling, and steps after it; with the settings that `encode` goes by."""
 
-    settings: ClassVar[tuple[str, ...]] = (*TextModel.settings, "pooling", "steps")
+    settings: ClassVar[tuple[str, ...]] = (*PromptedModel.settings, "pooling", "steps")
     SUPPORTED_SIMILARITY_FN_NAMES: ClassVar[tuple[str, ...]] = tuple(SIMILARITIES)
     model_type: ClassVar[str] = "SentenceTransformer"
     default_huggingface_organization: ClassVar[str | None] = "sentence-transformers"

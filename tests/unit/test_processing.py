@@ -173,6 +173,16 @@ def test_settings_that_are_empty(model: SentenceTransformer) -> None:
 # ---- arguments of earlier versions, tensors --------------------------------------------------------------------------
 
 
+def test_a_classifier_has_no_prompts(
+    tiny_config: BertConfig, random_params: Callable[..., Any], tokenizer: Tokenizer
+) -> None:
+    model = classifier(TextClassifier, tiny_config, random_params, tokenizer)
+    for name in ("prompts", "default_prompt_name"):
+        with pytest.raises(AttributeError, match=f"'{name}' is not a setting of a TextClassifier; what can be set is"):
+            setattr(model, name, {})
+        assert not hasattr(model, name)
+
+
 def test_arguments_without_effect_are_told(cross_encoder: CrossEncoder, caplog: pytest.LogCaptureFixture) -> None:
     plain = cross_encoder.rank("a", ["b", "c"])
     old: Any = cross_encoder.rank
@@ -181,6 +191,9 @@ def test_arguments_without_effect_are_told(cross_encoder: CrossEncoder, caplog: 
         cross_encoder.predict(("a", "b"), num_workers=0)  # type: ignore[call-arg]
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 4 and "num_workers of CrossEncoder.predict has no effect: pool= takes processes" in told
+    with caplog.at_level(logging.WARNING):
+        CrossEncoder(modules=list(cross_encoder), classifier_dropout=0.1)  # type: ignore[call-arg]
+    assert "classifier_dropout of CrossEncoder.__init__ has no effect" in caplog.text
     with pytest.raises(TypeError, match="convert"):
         old("a", ["b"], convert=True)
 
