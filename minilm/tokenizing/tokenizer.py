@@ -123,13 +123,10 @@ class Tokenizer(Vocabulary):
 
         Parameters
         ----------
-        texts
-            The texts, or the first of each pair.
+        texts, text_pairs
+            The texts, or the first and the second ones of pairs.
         max_length
-            Longer inputs are cut to so many tokens, special tokens included, at `truncation_side`. None: nothing is
-            cut.
-        text_pairs
-            The second texts, as many as ``texts``.
+            Longer inputs are cut to so many tokens, special ones included, at `truncation_side`; None cuts nothing.
         strategy
             Which text of a pair loses tokens, see `minilm.tokenizing.lengths.kept_lengths`: the longer one by default.
 
@@ -253,6 +250,8 @@ class Tokenizer(Vocabulary):
         lengths.check_padding(self.pad_token, self.pad_token_id)
         inputs = Inputs.read(text, text_pair, is_split_into_words)
 
+        if cut_side == "right" and not (is_split_into_words or return_overflowing_tokens):
+            inputs = inputs.starts(lengths.room(self._single.special_tokens * add_special_tokens), self._pieces)
         encodings = self._encode(inputs, lengths, cut_side, add_special_tokens, is_split_into_words)
         width = lengths.width([len(encoding) for encoding in encodings])
         if width:
