@@ -89,6 +89,13 @@ class TextModel(ModuleFace):
         self.threads = threads
         self.truncation = truncation
         self.model_card_data: Any = ModelCardData() if model_card_data is None else model_card_data
+        self._name_base_model()
+
+    def _name_base_model(self) -> None:
+        """Say in the card's data which model of the Hub this is, unless they name one."""
+        source, data = self.transformer.model._source, self.model_card_data
+        if source is not None and source[0].revision is not None and getattr(data, "base_model", "unknown") is None:
+            data.base_model, data.base_model_revision = source[0].name, source[0].revision
 
     def run(self, inputs: Any) -> Any:
         """Return the results for one input, or for many: what `encode` or `predict` returns, without a progress bar."""
