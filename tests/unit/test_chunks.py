@@ -239,5 +239,5 @@ def test_a_stream_of_texts_to_classify(classifier: TextClassifier) -> None:
 def test_what_is_no_classifier_is_refused(model: SentenceTransformer) -> None:
     with pytest.raises(ValueError, match="expected one Transformer with a BertForSequenceClassification"):
         TextClassifier(modules=[model.transformer])
-    with pytest.raises(TypeError, match=r"input 1: expected a pair of strings, got str 'b'"):
-        TextClassifier.predict(model, [("a", "b"), "b"])
+    with pytest.raises(TypeError, match=r"input 1: expected a pair of strings, got list \['b'\]"):
+        TextClassifier.predict(model, [("a", "b"), ["b"]])
