@@ -69,6 +69,20 @@ def read(path: str, data: bytes) -> Document:
     return Document(text, None, "prose" if suffix in PROSE else "code")
 
 
+def has_format(path: str) -> bool:
+    """Whether the name of a file says that its text must be taken out of it: HTML, a notebook, a table, PDF."""
+    suffix = os.path.splitext(path)[1].lower()
+    return suffix == ".pdf" or suffix in _READERS
+
+
+def is_binary(start: bytes) -> bool:
+    """Whether the first bytes of a file say that it has no text."""
+    start = start[:_SNIFFED]
+    if any(start.startswith(mark) for mark in _MARKS):
+        return False
+    return b"\0" in start or len(start) - len(start.translate(None, _CONTROL)) > len(start) // 50
+
+
 def decode(data: bytes) -> str:
     r"""Return the text of some bytes: by their byte order mark, as UTF-8, or in the encoding of this machine's locale.
 
@@ -83,10 +97,8 @@ def decode(data: bytes) -> str:
     ('naïve', 'one\ntwo')
     """
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)
-    if encoding is None:
-        start = data[:_SNIFFED]
-        if b"\0" in start or len(start) - len(start.translate(None, _CONTROL)) > len(start) // 50:
-            raise Unreadable("binary")
+    if is_binary(data):
+        raise Unreadable("binary")
     text = None
     for name in (encoding or "utf-8", locale.getpreferredencoding(False), "cp1252"):
         try:

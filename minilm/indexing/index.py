@@ -136,6 +136,10 @@ class Index:
         """Return how many passages there are."""
         return self._store.count("passages")
 
+    def count_files(self) -> int:
+        """Return how many files there are, those that are left out included."""
+        return self._store.count("files")
+
     def __iter__(self) -> Iterator[Entry]:
         """Yield every passage with its vector, in the order of paths and lines."""
         import numpy as np
