@@ -14,6 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -182,7 +183,7 @@ class Store:
 
     # ---- files -------------------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def base(self) -> str:
         """The folder from which paths are counted: that of the index, and what is in it, can be moved."""
         folder = os.path.dirname(os.path.abspath(self.path))

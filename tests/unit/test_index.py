@@ -376,7 +376,7 @@ def test_a_question_does_not_load_numba(folder: Path, index: Index, monkeypatch:
     asked: list[Any] = []
 
     def load(name: str, **settings: Any) -> SentenceTransformer:
-        asked.append(settings.get("backend"))
+        asked.append(getattr(settings.get("backend"), "name", None))
         return tiny_model()
 
     index.update(folder)
