@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 POOL = 100  # as many of each list take part, or as many as are asked for
 CONSTANT = 60  # of Cormack, Clarke & Büttcher (2009): how much the first ranks count more than the next
 COMMON = 10  # a word in more than a tenth of the texts tells little: BM25 would give it next to nothing
+FEW, MANY = 20, 20_000  # a word in so few texts is never common, in so many always: to rank them takes 0.1 s
+
+# A passage takes part by its words only if it has nearly all of them: BM25 gives it as much as to a passage of average
+# length with each word once. On questions in everyday words, a list by words is noise that pulls good hits down.
+ALL_WORDS = 1.0
 
 
 class Query(NamedTuple):
@@ -33,10 +39,26 @@ def parse(question: str) -> Query:
     return Query(text, tuple(words), phrases)
 
 
-def expression_of_words(words: Sequence[str], is_common: Callable[[str], bool]) -> str:
-    """Return the expression of FTS5 for any of some words, those in many texts left out if there are others."""
-    rare = [word for word in words if not is_common(f'"{word}"')]
-    return " OR ".join(f'"{word}"' for word in rare or words)
+def common_limit(texts: int) -> int:
+    """Return in how many of all texts a word may stand that is not common."""
+    return min(max(texts // COMMON, FEW), MANY)
+
+
+def expression_of_words(counts: Mapping[str, int], limit: int) -> str:
+    """Return the expression of FTS5 for any of the words that are in few texts; if there are none, for all of them.
+
+    Examples
+    --------
+    >>> expression_of_words({"who": 99, "pays": 5, "rent": 3}, limit=20)
+    '"pays" OR "rent"'
+    """
+    rare = [f'"{word}"' for word, count in counts.items() if count <= limit]
+    return " OR ".join(rare) if rare else " AND ".join(f'"{word}"' for word in counts)
+
+
+def score_of_all(counts: Mapping[str, int], texts: int) -> float:
+    """Return the BM25 score, as FTS5 counts it, of a text of average length that has each word once."""
+    return sum(max(1e-6, math.log((texts - count + 0.5) / (count + 0.5))) for count in counts.values())
 
 
 def expression_of_phrases(phrases: Sequence[str]) -> str:
@@ -44,16 +66,16 @@ def expression_of_phrases(phrases: Sequence[str]) -> str:
     return " AND ".join('"' + phrase.replace('"', " ") + '"' for phrase in phrases)
 
 
-def fuse(ranked: Mapping[str, Sequence[int]], weights: Mapping[str, float]) -> dict[int, float]:
-    """Return the sum of weight / (CONSTANT + rank) over the lists that a number is in, the largest first.
+def fuse(ranked: Iterable[Sequence[int]]) -> dict[int, float]:
+    """Return the sum of 1 / (CONSTANT + rank) over the lists that a number is in, the largest first.
 
     Examples
     --------
-    >>> list(fuse({"meaning": [7, 8, 9], "words": [9, 7]}, {"meaning": 1, "words": 1}))
+    >>> list(fuse([[7, 8, 9], [9, 7]]))
     [7, 9, 8]
     """
     scores: dict[int, float] = {}
-    for name, numbers in ranked.items():
+    for numbers in ranked:
         for rank, number in enumerate(numbers, 1):
-            scores[number] = scores.get(number, 0.0) + weights[name] / (CONSTANT + rank)
+            scores[number] = scores.get(number, 0.0) + 1 / (CONSTANT + rank)
     return dict(sorted(scores.items(), key=lambda pair: -pair[1]))

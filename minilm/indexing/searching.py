@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from .matrix import Matrix
-from .ranking import COMMON, POOL, Query, expression_of_phrases, expression_of_words, fuse
+from .ranking import (
+    ALL_WORDS,
+    POOL,
+    Query,
+    common_limit,
+    expression_of_phrases,
+    expression_of_words,
+    fuse,
+    score_of_all,
+)
 from .store import Place, Store
 from .walking import is_below
 
 MODES = ("both", "meaning", "words")
-WEIGHTS = {"meaning": 1.0, "words": 0.5}
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class Searcher:
         ranked: dict[str, list[int]] = {}
         similarities: dict[int, float] = {}
         if mode != "meaning":
-            ranked["words"] = self._by_words(question, pool, allowed)
+            ranked["words"] = self._by_words(question, pool, allowed, ALL_WORDS if mode == "both" else 0.0)
         with_words = set(ranked.get("words", ()))
         if mode != "words" or min_score is not None:
             vector = embed(question.text)
@@ -86,7 +94,7 @@ class Searcher:
             similarities = self._similarities(vector, sorted(with_words.union(candidates)))
             if mode != "words":
                 ranked["meaning"] = sorted(candidates, key=lambda n: (-similarities[n], n))[:pool]
-        scores = {n: similarities[n] for n in ranked["meaning"]} if mode == "meaning" else fuse(ranked, WEIGHTS)
+        scores = {n: similarities[n] for n in ranked["meaning"]} if mode == "meaning" else fuse(ranked.values())
         if min_score is not None:
             scores = {number: score for number, score in scores.items() if similarities[number] >= min_score}
         return self._hits(scores, similarities, with_words, top_k, below)
@@ -97,7 +105,7 @@ class Searcher:
         if below:
             allowed = sorted({number for path in below for number in self._store.texts_below(path)})
         if question.phrases:
-            some = self._store.matching(expression_of_phrases(question.phrases))
+            some = [number for number, _ in self._store.matching(expression_of_phrases(question.phrases))]
             if allowed is not None:
                 some = sorted(set(some).intersection(allowed))
             texts = self._store.texts(some)  # the full-text index takes "runs" for "run"
@@ -106,15 +114,18 @@ class Searcher:
             allowed = [number for number, text in plain.items() if all(phrase in text for phrase in phrases)]
         return allowed
 
-    def _by_words(self, question: Query, pool: int, allowed: Sequence[int] | None) -> list[int]:
-        limit = self._store.count("texts") // COMMON
-        expression = expression_of_words(question.words, lambda word: self._store.is_common(word, limit))
+    def _by_words(self, question: Query, pool: int, allowed: Sequence[int] | None, least: float) -> list[int]:
+        """Return the best texts by BM25 that have ``least`` of the score of a text with all the words."""
+        texts = self._store.count("texts")
+        limit = common_limit(texts)
+        counts = {word: self._store.count_with(word, limit, texts) for word in question.words}
+        expression = expression_of_words(counts, limit)
         if not expression:
             return []
-        if allowed is None:
-            return self._store.matching(expression, pool)
-        there = set(allowed)
-        return [number for number in self._store.matching(expression) if number in there][:pool]
+        there = None if allowed is None else set(allowed)
+        found = self._store.matching(expression, pool if there is None else -1)
+        enough = least * score_of_all(counts, texts)
+        return [n for n, score in found if score >= enough and (there is None or n in there)][:pool]
 
     def _candidates(self, vector: Any, pool: int, allowed: Sequence[int] | None) -> list[int]:
         with self._lock:
