@@ -337,7 +337,7 @@ class Index:
             How many hits at most.
         mode
             ``"meaning"`` compares vectors, exactly. ``"words"`` looks for any of the words, rare ones first (BM25).
-            ``"both"`` makes one list of the two by reciprocal rank fusion.
+            ``"both"`` makes one list of what is near and what has all the words, by reciprocal rank fusion.
         below
             Only these files, and those in these folders: one path, or several. None: all.
         min_score

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 POOL = 100  # as many of each list take part, or as many as are asked for
 CONSTANT = 60  # of Cormack, Clarke & Büttcher (2009): how much the first ranks count more than the next
 COMMON = 10  # a word in more than a tenth of the texts tells little: BM25 would give it next to nothing
 FEW, MANY = 20, 20_000  # a word in so few texts is never common, in so many always: to rank them takes 0.1 s
-
-# A passage takes part by its words only if it has nearly all of them: BM25 gives it as much as to a passage of average
-# length with each word once. On questions in everyday words, a list by words is noise that pulls good hits down.
-ALL_WORDS = 1.0
 
 
 class Query(NamedTuple):
@@ -44,21 +39,19 @@ def common_limit(texts: int) -> int:
     return min(max(texts // COMMON, FEW), MANY)
 
 
-def expression_of_words(counts: Mapping[str, int], limit: int) -> str:
-    """Return the expression of FTS5 for any of the words that are in few texts; if there are none, for all of them.
+def expression_of_words(words: Sequence[str], is_common: Callable[[str], bool], every: bool) -> str:
+    """Return the expression of FTS5 for ``every`` one of the words, or for any of them; common ones are left out.
+
+    A list of what has any of the words is noise beside a search for meaning, which pulls good hits down. A passage that
+    has all of them is a good hit. If all words are common, it is for all of them.
 
     Examples
     --------
-    >>> expression_of_words({"who": 99, "pays": 5, "rent": 3}, limit=20)
-    '"pays" OR "rent"'
+    >>> expression_of_words(["who", "pays", "rent"], lambda word: word == "who", every=True)
+    '"pays" AND "rent"'
     """
-    rare = [f'"{word}"' for word, count in counts.items() if count <= limit]
-    return " OR ".join(rare) if rare else " AND ".join(f'"{word}"' for word in counts)
-
-
-def score_of_all(counts: Mapping[str, int], texts: int) -> float:
-    """Return the BM25 score, as FTS5 counts it, of a text of average length that has each word once."""
-    return sum(max(1e-6, math.log((texts - count + 0.5) / (count + 0.5))) for count in counts.values())
+    rare = [word for word in words if not is_common(word)]
+    return (" AND " if every or not rare else " OR ").join(f'"{word}"' for word in rare or words)
 
 
 def expression_of_phrases(phrases: Sequence[str]) -> str:

@@ -9,14 +9,12 @@ from typing import Any
 
 from .matrix import Matrix
 from .ranking import (
-    ALL_WORDS,
     POOL,
     Query,
     common_limit,
     expression_of_phrases,
     expression_of_words,
     fuse,
-    score_of_all,
 )
 from .store import Place, Store
 from .walking import is_below
@@ -86,7 +84,7 @@ class Searcher:
         ranked: dict[str, list[int]] = {}
         similarities: dict[int, float] = {}
         if mode != "meaning":
-            ranked["words"] = self._by_words(question, pool, allowed, ALL_WORDS if mode == "both" else 0.0)
+            ranked["words"] = self._by_words(question, pool, allowed, every=mode == "both")
         with_words = set(ranked.get("words", ()))
         if mode != "words" or min_score is not None:
             vector = embed(question.text)
@@ -105,7 +103,7 @@ class Searcher:
         if below:
             allowed = sorted({number for path in below for number in self._store.texts_below(path)})
         if question.phrases:
-            some = [number for number, _ in self._store.matching(expression_of_phrases(question.phrases))]
+            some = self._store.matching(expression_of_phrases(question.phrases))
             if allowed is not None:
                 some = sorted(set(some).intersection(allowed))
             texts = self._store.texts(some)  # the full-text index takes "runs" for "run"
@@ -114,18 +112,15 @@ class Searcher:
             allowed = [number for number, text in plain.items() if all(phrase in text for phrase in phrases)]
         return allowed
 
-    def _by_words(self, question: Query, pool: int, allowed: Sequence[int] | None, least: float) -> list[int]:
-        """Return the best texts by BM25 that have ``least`` of the score of a text with all the words."""
-        texts = self._store.count("texts")
-        limit = common_limit(texts)
-        counts = {word: self._store.count_with(word, limit, texts) for word in question.words}
-        expression = expression_of_words(counts, limit)
+    def _by_words(self, question: Query, pool: int, allowed: Sequence[int] | None, every: bool) -> list[int]:
+        limit = common_limit(self._store.count("texts"))
+        expression = expression_of_words(question.words, lambda word: self._store.is_common(word, limit), every)
         if not expression:
             return []
-        there = None if allowed is None else set(allowed)
-        found = self._store.matching(expression, pool if there is None else -1)
-        enough = least * score_of_all(counts, texts)
-        return [n for n, score in found if score >= enough and (there is None or n in there)][:pool]
+        if allowed is None:
+            return self._store.matching(expression, pool)
+        there = set(allowed)
+        return [number for number in self._store.matching(expression) if number in there][:pool]
 
     def _candidates(self, vector: Any, pool: int, allowed: Sequence[int] | None) -> list[int]:
         with self._lock:

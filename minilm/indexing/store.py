@@ -347,21 +347,18 @@ class Store:
         self._db.execute("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", (number, revision, rows))
         self.set("revision", str(revision))
 
-    def matching(self, expression: str, limit: int = -1) -> list[tuple[int, float]]:
-        """Return the numbers of texts that match an expression of FTS5, and their BM25 scores, the best first.
+    def matching(self, expression: str, limit: int = -1) -> list[int]:
+        """Return the numbers of texts that match an expression of FTS5, the best by BM25 first.
 
         A word in the heading counts twice.
         """
-        query = (
-            "SELECT rowid, -bm25(words, 2.0, 1.0) AS score FROM words WHERE words MATCH ? ORDER BY score DESC LIMIT ?"
-        )
-        return self.rows(query, (expression, limit))
+        query = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, 2.0, 1.0) LIMIT ?"
+        return [number for (number,) in self.rows(query, (expression, limit))]
 
-    def count_with(self, word: str, limit: int, texts: int) -> int:
-        """Return in how many of all ``texts`` a word stands; beyond ``limit`` an estimate, from the first so many."""
-        query = "SELECT count(*), max(id) FROM (SELECT rowid AS id FROM words WHERE words MATCH ? LIMIT ?)"
-        count, last = self.rows(query, (f'"{word}"', limit + 1))[0]
-        return int(count) if count <= limit else max(limit + 1, min(texts, count * texts // last))
+    def is_common(self, word: str, limit: int) -> bool:
+        """Whether a word stands in more than ``limit`` texts; these are counted no further."""
+        query = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
+        return bool(self.rows(query, (f'"{word}"', limit + 1))[0][0] > limit)
 
     def count(self, table: str) -> int:
         """Return how many rows a table has."""
