@@ -43,6 +43,7 @@ _HOMES = {
     "ElectraForSequenceClassification": "models",
     "ElectraForTokenClassification": "models",
     "ElectraModel": "models",
+    "Index": "indexing.index",
     "MPNetForMaskedLM": "models",
     "MPNetForSequenceClassification": "models",
     "MPNetForTokenClassification": "models",

@@ -13,7 +13,9 @@ from .app import App
 from .bench import bench
 from .evaluate import evaluate
 from .finetune import finetune
+from .indexing import index
 from .parity import parity
+from .searching import search
 from .serve import serve
 
 __all__ = ["main"]
@@ -33,7 +35,8 @@ def main() -> None:
 for _command in (
     sentences.embed,
     sentences.similarity,
-    sentences.search,
+    index,
+    search,
     heads.rerank,
     heads.classify,
     heads.fill_mask,

@@ -233,6 +233,7 @@ class CrossEncoder(PairModel):
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         activation_fn: Activation | None = None,
+        read_ahead: bool = False,
     ) -> Iterator[tuple[list[tuple[str, str]], np.ndarray]]:
         """Score a stream of pairs, a chunk at a time: yield ``size`` pairs with their scores.
 
@@ -243,7 +244,7 @@ class CrossEncoder(PairModel):
         check_count("size", size)
         pairs, count = as_pairs(inputs)
         steps = self._steps(prompt=self._choose_prompt(prompt_name, prompt), **self._where_to_cut(None))
-        chunks = self._in_chunks(pairs, count, *steps, batch_size, show_progress_bar, size)
+        chunks = self._in_chunks(pairs, count, *steps, batch_size, show_progress_bar, size, read_ahead)
         return ((chunk, self._scores(logits, activation_fn)) for chunk, logits in chunks)
 
     @also_named(activation_fct="activation_fn")

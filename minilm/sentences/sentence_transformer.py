@@ -252,13 +252,14 @@ class SentenceTransformer(VectorModel):
         precision: str = "float32",
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        read_ahead: bool = False,
     ) -> Iterator[tuple[list[str], np.ndarray]]:
         """Turn a stream of texts into vectors, a chunk at a time: memory does not grow with the number of texts.
 
         Parameters
         ----------
         inputs
-            Any iterable of strings. An iterator is read chunk by chunk, and may be endless.
+            Any iterable of strings. An iterator is read chunk by chunk, in the thread that calls, and may be endless.
         size
             How many texts a chunk has; the last one has the rest. Texts are sorted by length within a chunk, so small
             chunks cost speed.
@@ -266,6 +267,9 @@ class SentenceTransformer(VectorModel):
             As in `encode`.
         precision
             ``"float32"``, ``"binary"`` or ``"ubinary"``.
+        read_ahead
+            Also read an iterator in another thread, while its last chunk is computed and worked on. This is quicker for
+            an iterator that never waits, such as the lines of a file. It is always done for a list.
 
         Yields
         ------
@@ -296,7 +300,8 @@ class SentenceTransformer(VectorModel):
         self._require_final(settings)
         encoding = self._encoding(**settings)
         texts, count = as_texts(inputs)
-        return self._in_chunks(texts, count, encoding.tokenize, encoding.compute, batch_size, show_progress_bar, size)
+        steps = encoding.tokenize, encoding.compute
+        return self._in_chunks(texts, count, *steps, batch_size, show_progress_bar, size, read_ahead)
 
     def run(self, inputs: Any) -> Any:
         """`encode` without a progress bar."""

@@ -99,7 +99,12 @@ class TextClassifier(TextModel):
         return result[0] if single else result
 
     def predict_chunks(
-        self, inputs: Iterable[Any], size: int = 2048, batch_size: int = 32, show_progress_bar: bool | None = None
+        self,
+        inputs: Iterable[Any],
+        size: int = 2048,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        read_ahead: bool = False,
     ) -> Iterator[tuple[list[Any], np.ndarray]]:
         """Classify a stream, a chunk at a time: yield ``size`` inputs with their probabilities [inputs, labels].
 
@@ -108,7 +113,8 @@ class TextClassifier(TextModel):
         check_count("batch_size", batch_size)
         check_count("size", size)
         checked, count = as_texts(inputs)
-        return self._in_chunks(checked, count, self._tokenize, self._compute, batch_size, show_progress_bar, size)
+        steps = self._tokenize, self._compute
+        return self._in_chunks(checked, count, *steps, batch_size, show_progress_bar, size, read_ahead)
 
     def classify(
         self, inputs: Any, top_k: int | None = None, batch_size: int = 32, show_progress_bar: bool | None = None

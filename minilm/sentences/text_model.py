@@ -233,6 +233,7 @@ class TextModel(ModuleFace):
         show_progress_bar: bool | None,
         limit: int | None = None,
         window: int = WINDOW_TEXTS,
+        read_ahead: bool = False,
     ) -> tuple[Iterator[tuple[np.ndarray, Sequence[Any]]], Truncation]:
         """Return an iterator over ``(rows, results)``, and the count of truncated texts, complete at its end.
 
@@ -260,6 +261,7 @@ class TextModel(ModuleFace):
             max_tokens=PACK_TOKENS if pack_tokens is None else pack_tokens(self.transformer.model.config),
             max_texts=batch_size,
             window=window,
+            read_ahead=read_ahead or count is not None,
         )
         return with_progress(packs, count, show_progress_bar), truncation
 
@@ -282,11 +284,9 @@ class TextModel(ModuleFace):
         batch_size: int,
         show_progress_bar: bool | None,
         size: int,
+        read_ahead: bool,
     ) -> Iterator[tuple[list[Any], np.ndarray]]:
-        """Run over the inputs as one run; yield ``size`` of them at a time with their results, in their order.
-
-        The next chunk is tokenized and computed while the caller works on this one.
-        """
+        """Run over the inputs as one run; yield ``size`` of them at a time with their results, in their order."""
         read: deque[Any] = deque()
 
         def remembered() -> Iterator[Any]:
@@ -295,7 +295,7 @@ class TextModel(ModuleFace):
                 yield one
 
         packs, truncation = self._in_packs(
-            remembered(), count, tokenize, compute, batch_size, show_progress_bar, window=size
+            remembered(), count, tokenize, compute, batch_size, show_progress_bar, size, read_ahead
         )
         start, parts = 0, list[tuple[np.ndarray, np.ndarray]]()
         for rows, results in packs:  # a chunk is a window of `in_packs`, which is finished before the next one begins

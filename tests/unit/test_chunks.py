@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sqlite3
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -121,6 +122,32 @@ def test_a_chunk_does_not_wait_for_the_next_one(model: SentenceTransformer) -> N
     texts.put(None)
     thread.join(timeout=60)
     assert not thread.is_alive()
+
+
+def test_an_iterator_is_read_in_the_thread_that_calls(model: SentenceTransformer, head: Any) -> None:
+    """A cursor of SQLite raises in any other one. ``read_ahead`` allows another thread."""
+    database = sqlite3.connect(":memory:")
+    database.execute("create table texts (text)")
+    database.executemany("insert into texts values (?)", [(text,) for text in TEXTS * 3])
+    query = "select text from texts"
+    chunks = model.encode_chunks((text for (text,) in database.execute(query)), 2)
+    assert [text for texts, _ in chunks for text in texts] == TEXTS * 3
+    labels = TextClassifier(modules=head(3)).predict_chunks((text for (text,) in database.execute(query)), 2)
+    assert sum(len(texts) for texts, _ in labels) == 21
+    pairs = CrossEncoder(modules=head(1)).predict_chunks(database.execute("select text, 'a' from texts"), 2)
+    assert sum(len(texts) for texts, _ in pairs) == 21
+
+    readers: set[int] = set()
+
+    def texts() -> Iterator[str]:
+        for text in TEXTS * 3:
+            readers.add(threading.get_ident())
+            yield text
+
+    for read_ahead in (False, True):
+        assert sum(len(texts) for texts, _ in model.encode_chunks(texts(), 2, read_ahead=read_ahead)) == 21
+        assert (len(readers) > 1) == read_ahead
+    database.close()
 
 
 def test_settings_are_checked_at_once(model: SentenceTransformer) -> None:
