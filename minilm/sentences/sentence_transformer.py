@@ -73,8 +73,7 @@ class SentenceTransformer(VectorModel):
     default_prompt_name
         The prompt for calls that name none.
     cache_folder, revision, local_files_only, token, use_auth_token
-        Where and how the files are found, see `minilm.loading.hub.find_files`; ``use_auth_token`` is an older name of
-        ``token``.
+        Where and how the files are found, see `minilm.loading.hub.find_files`; the last is ``token``'s older name.
     trust_remote_code
         Accepted, and without effect: no code of a checkpoint is run.
     model_kwargs, config_kwargs
@@ -276,6 +275,7 @@ class SentenceTransformer(VectorModel):
         precision: str = "float32",
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        on_lost: Callable[[np.ndarray], None] | None = None,
     ) -> Iterator[tuple[list[str], np.ndarray]]:
         """Turn a stream of texts into vectors, a chunk at a time: memory does not grow with the number of texts.
 
@@ -290,6 +290,8 @@ class SentenceTransformer(VectorModel):
             As in `encode`.
         precision
             ``"float32"``, ``"binary"`` or ``"ubinary"``.
+        on_lost
+            Called with how many tokens each of the next texts lost to truncation, before their vectors come.
 
         Yields
         ------
@@ -301,8 +303,7 @@ class SentenceTransformer(VectorModel):
         Raises
         ------
         TypeError, ValueError
-            As in `encode`; a bad text is named by its index among all texts. Truncation is counted over all chunks, and
-            reported once, at the end.
+            As in `encode`; a bad text is named by its index among all. Truncation is reported once, for all chunks.
 
         Examples
         --------
@@ -318,9 +319,9 @@ class SentenceTransformer(VectorModel):
             prompt_name, prompt, "sentence_embedding", precision, normalize_embeddings, truncate_dim
         )
         self._require_final(settings)
-        encoding = self._encoding(**settings)
+        tokenize, compute = self._steps(**settings, on_lost=on_lost)
         texts, count = as_texts(inputs)
-        return self._in_chunks(texts, count, encoding.tokenize, encoding.compute, batch_size, show_progress_bar, size)
+        return self._in_chunks(texts, count, tokenize, compute, batch_size, show_progress_bar, size)
 
     def run(self, inputs: Any) -> Any:
         """`encode` without a progress bar."""
