@@ -115,8 +115,7 @@ def test_a_unix_socket(folder: Path, tmp_path: Path) -> None:
 def test_sigterm_lets_requests_in_work_finish(folder: Path) -> None:
     with serving("--model", folder) as server, ThreadPoolExecutor(8) as clients:
         answers = [clients.submit(server.embed, [f"a b {i}"] * 300) for i in range(8)]
-        until(lambda: server.request("GET", "/info")[0] == 200)
-        time.sleep(0.1)
+        until(lambda: sum(answer.done() for answer in answers) + gauge(server, "te_requests_in_work") == 8)
         assert server.end() == 0
         assert [len(answer.result()) for answer in answers] == [300] * 8
     assert "all requests are answered" in server.log[-1] and not any("Traceback" in line for line in server.log)
@@ -128,7 +127,7 @@ def test_a_second_interrupt_does_not_wait(folder: Path) -> None:
         waiting.sendall(
             b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
         )
-        time.sleep(0.2)
+        until(lambda: gauge(server, "te_requests_in_work") == 1)
         server.process.send_signal(signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
             server.process.wait(0.5)
@@ -253,12 +252,12 @@ def test_clients_that_take_their_time_are_hung_up_on(folder: Path, monkeypatch: 
     from minilm.serving.models import load_model
     from minilm.serving.settings import Settings
 
-    monkeypatch.setattr(module.Protocol, "head_seconds", 0.3)
+    monkeypatch.setattr(module.Protocol, "head_seconds", 1.0)
     monkeypatch.setattr(module.Server, "capture_signals", lambda self: nullcontext())  # they are the main thread's
     servers: list[Any] = []
     start = module.Server.startup
     monkeypatch.setattr(module.Server, "startup", lambda self, sockets: servers.append(self) or start(self, sockets))
-    app = create_app([load_model(folder, backend="numpy")], Settings(body_timeout=0.3))
+    app = create_app([load_model(folder, backend="numpy")], Settings(body_timeout=1.0))
     ready = threading.Event()
     with module.listen("127.0.0.1", 0) as listening, ThreadPoolExecutor(1) as threads:
         port = listening.getsockname()[1]
@@ -272,7 +271,7 @@ def test_clients_that_take_their_time_are_hung_up_on(folder: Path, monkeypatch: 
         with socket.create_connection(("127.0.0.1", port), timeout=20) as client:  # and not while a request is in work
             for part in (head, b"\r\n", b'{"inputs"', b""):
                 client.sendall(part)
-                time.sleep(0.1)
+                time.sleep(0.3)
             assert client.recv(13) == b"HTTP/1.1 400 "
         servers[0].should_exit = True
         assert run.result(30) is False
