@@ -7,8 +7,9 @@ try:
 except ImportError as error:
     raise ImportError("minilm.bulk needs pyarrow: pip install 'minilm[bulk]'") from error
 
+from ..sentences.by_name import ModelName
 from .job import embed_files
-from .settings import ModelName, Settings
+from .settings import Settings
 from .table import Embed
 
 __all__ = ["Embed", "ModelName", "Settings", "embed_files"]

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ..sentences.by_name import ModelName
 from ..sentences.running import WINDOW_TEXTS
 from ..sentences.sentence_transformer import SentenceTransformer
 from ..vectors.quantization import quantization_ranges
 from .parts import Parts, agree, locked, write_json_whole
 from .rows import Source, check_row
-from .settings import ModelName, Settings
+from .settings import Settings
 from .sources import find_sources
 from .units import Dedupe, Feed, Unit, make_unit
 
@@ -90,6 +91,7 @@ def embed_files(
     own = "" if settings.shards == 1 else f"-{shard}-of-{settings.shards}"
     with locked(folder / f".lock{own}"):
         loaded = model.load()
+        loaded.truncation = "silent"  # what is cut is counted
         plan = _plan(sources, schema, settings, model.describe(loaded))
         with locked(folder / ".lock-plan", wait=True):
             agree(folder, plan)

@@ -1,20 +1,15 @@
-"""What a job does with its rows, and which model it does it with."""
+"""What a job does with its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..config import check_count
-from ..loading.checkpoint import WEIGHTS_FILES
-from ..loading.hub import PINNED_DIGESTS, PINNED_NAME, find_files, sha256
-from ..sentences.sentence_transformer import SentenceTransformer
 from ..vectors.quantization import PRECISIONS
 
 ON_ERROR = ("fail", "skip", "null")
 FORMATS = ("parquet", "npy")
-_WHERE = ("revision", "token", "cache_folder", "local_files_only")
 
 
 @dataclass(frozen=True)
@@ -87,40 +82,4 @@ class Settings:
             "normalize_embeddings": self.normalize_embeddings,
             "truncate_dim": self.truncate_dim,
             "precision": self.computed,
-        }
-
-
-@dataclass(frozen=True)
-class ModelName:
-    """A model by its name, and how it is loaded; it can be pickled and compared.
-
-    Attributes
-    ----------
-    name
-        A folder, or a name on the Hugging Face Hub.
-    loading
-        Further arguments of `minilm.SentenceTransformer`.
-    """
-
-    name: str = PINNED_NAME
-    loading: Mapping[str, Any] = field(default_factory=dict)
-
-    def load(self) -> SentenceTransformer:
-        """Return the model; what it cuts is counted, not warned of."""
-        return SentenceTransformer(self.name, **{"truncation": "silent", **self.loading})
-
-    def describe(self, model: SentenceTransformer) -> dict[str, Any]:
-        """Return what the vectors depend on: the files' digests, the backend, the dtype."""
-        where = {name: value for name, value in self.loading.items() if name in _WHERE}
-        where = {"cache_dir" if name == "cache_folder" else name: value for name, value in where.items()}
-        files = find_files(self.name, **where)
-        weights = next(name for name in WEIGHTS_FILES if files.get(name) is not None)
-        names = sorted({weights} | (PINNED_DIGESTS.keys() - set(WEIGHTS_FILES)))
-        found = {name: path for name in names if (path := files.get(name)) is not None}
-        return {
-            "name": str(self.name),
-            "sha256": {name: sha256(path) for name, path in found.items()},
-            "backend": model.backend.name,
-            "dtype": str(model.backend.dtype),
-            "max_seq_length": model.max_seq_length,
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..sentences.sentence_transformer import SentenceTransformer
+from ..sentences.by_name import ModelName, loaded
 from ..tokenizing.texts import check_text
-from .settings import ModelName
 from .units import vector_column
 
 
@@ -25,7 +23,7 @@ class Embed:
     Attributes
     ----------
     model
-        A name; or a `minilm.bulk.settings.ModelName`, which says how it is loaded.
+        A name; or a `minilm.bulk.ModelName`, which says how it is loaded.
     text
         The column of the texts.
     output
@@ -80,7 +78,7 @@ class Embed:
         """Return vectors [rows, components], and where there is none, bool [rows]."""
         null = np.array([text is None for text in texts], bool)
         given = [check_text(text, f"row {i}") for i, text in enumerate(texts) if text is not None]
-        found = _model(self.model).encode(
+        found = loaded(self.model).encode(
             given,
             self.prompt_name,
             show_progress_bar=False,
@@ -108,16 +106,3 @@ def _column_of(rows: list[Any]) -> np.ndarray:
     for i, row in enumerate(rows):
         column[i] = row
     return column
-
-
-_loaded: dict[str, SentenceTransformer] = {}
-_loading = threading.Lock()  # threads of one process that begin together load one model
-
-
-def _model(name: str | ModelName) -> SentenceTransformer:
-    """Return the model of that name: the same one for all calls in this process."""
-    chosen = name if isinstance(name, ModelName) else ModelName(name)
-    with _loading:
-        if repr(chosen) not in _loaded:
-            _loaded[repr(chosen)] = chosen.load()
-    return _loaded[repr(chosen)]

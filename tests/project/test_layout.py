@@ -20,7 +20,7 @@ LADDER = (
     ("backends",),
     ("models",),
     ("sentences",),
-    ("bulk", "inspection", "pipelines", "serving", "training"), ("bench", "plots", "util"),
+    ("bulk", "inspection", "integrations", "pipelines", "serving", "training"), ("bench", "plots", "util"),
     ("cli",),
 )  # fmt: skip
 RUNG = {folder: height for height, folders in enumerate(LADDER) for folder in folders}

@@ -90,7 +90,7 @@ def test_a_process_loads_a_model_once(name: ModelName, monkeypatch: pytest.Monke
         return embedder().model
 
     monkeypatch.setattr(ModelName, "load", load)
-    monkeypatch.setattr("minilm.bulk.table._loaded", {})
+    monkeypatch.setattr("minilm.sentences.by_name._loaded", {})
     table = pa.table({"text": ["a"]})
     threads = [threading.Thread(target=Embed(str(Path("here")), prompt_name=p), args=(table,)) for p in ("query", None)]
     for thread in threads:
