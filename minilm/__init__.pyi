@@ -5,6 +5,7 @@ from .backends import available_backends as available_backends, get_backend as g
 from .config import BertConfig as BertConfig
 from .inspection.sts import evaluate_sts as evaluate_sts
 from .inspection.trace import trace as trace
+from .integrations.standin import as_sentence_transformers as as_sentence_transformers
 from .models import (
     AlbertForMaskedLM as AlbertForMaskedLM,
     AlbertForSequenceClassification as AlbertForSequenceClassification,
