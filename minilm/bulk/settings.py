@@ -53,7 +53,7 @@ class Settings:
     format: str = "parquet"
     on_error: str = "fail"
     dedupe: bool = False
-    part_rows: int = 4096
+    part_rows: int = 2048
     shards: int = 1
 
     def __post_init__(self) -> None:

@@ -49,7 +49,7 @@ def _share(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int
 @click.option("--dedupe", is_flag=True, help="Embed a text once if it comes again soon.")
 @click.option("--shard", callback=_share, default="0/1", metavar="i/n",
               help="Do the i-th of n shares, i from 0: for job arrays, all with one FOLDER.")  # fmt: skip
-@click.option("--part-rows", type=click.IntRange(min=1), default=4096, show_default=True, metavar="N",
+@click.option("--part-rows", type=click.IntRange(min=1), default=2048, show_default=True, metavar="N",
               help="Rows of the input for each part; fewer for long texts.")  # fmt: skip
 @prompt_name
 @model_options()
