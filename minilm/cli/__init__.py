@@ -11,6 +11,7 @@ from .. import __version__
 from . import heads, inspection, sentences
 from .app import App
 from .bench import bench
+from .bulk import bulk
 from .evaluate import evaluate
 from .finetune import finetune
 from .indexing import index
@@ -40,6 +41,7 @@ for _command in (
     heads.rerank,
     heads.classify,
     heads.fill_mask,
+    bulk,
     serve,
     finetune,
     evaluate,
