@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,14 +127,14 @@ class Judge:
             str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
         }
         self._flatten = parameters.flatten
-        self.program = pickled(self.arrays)
+        self.program, self.legacy = pickled(self.arrays), pickled(self.arrays, legacy=True)
         index = {"metadata": {}, "weight_map": dict.fromkeys(self.arrays, "a.safetensors")}
         self.index = json.dumps(index).encode()
         self.reference = self._vectors()
         self.kinds: dict[str, Callable[[np.random.Generator], None]] = {
             "safetensors": self.safetensors,
             "pickle in a zip": lambda rng: self.pickle(in_zip(mutate_pickle(self.program, rng), self.arrays)),
-            "pickle before 1.6": lambda rng: self.pickle(in_legacy(mutate_pickle(self.program, rng), self.arrays)),
+            "pickle before 1.6": lambda rng: self.pickle(in_legacy(mutate_pickle(self.legacy, rng), self.arrays)),
             "zip": self.zip,
             "index of shards": self.shards,
             **{name: lambda rng, name=name: self.config(name, rng) for name in JSON_FILES},
@@ -201,10 +202,10 @@ class Judge:
         self._compare(found, self._by_torch())
 
     def _by_torch(self) -> dict[str, Any]:
-        if "torch" not in sys.modules:
+        try:
+            import torch
+        except ModuleNotFoundError:
             return {}
-        import torch
-
         try:
             read = torch.load(self.folder / "pytorch_model.bin", weights_only=True)
             return {
@@ -349,6 +350,8 @@ def work(folder: Path, seed: int, start: int, count: int, only: str | None) -> N
     """Load mutants ``start`` to ``count``, and say of each what came of it, a line of JSON."""
     warnings.simplefilter("ignore")
     judge = Judge(folder)
+    with suppress(ModuleNotFoundError):  # imported now, its time and memory are no mutant's
+        import torch  # noqa: F401
     kinds = {name: load for name, load in judge.kinds.items() if only is None or only in name}
     seen = watch(folder)
     for n in range(start, count):

@@ -28,8 +28,8 @@ Rng = np.random.Generator
 # ---- writing by hand what torch.save writes --------------------------------------------------------------------------
 
 
-def pickled(arrays: dict[str, np.ndarray]) -> bytes:
-    """Return the pickle that torch.save writes for a state dict, a storage for each tensor."""
+def pickled(arrays: dict[str, np.ndarray], legacy: bool = False) -> bytes:
+    """Return the pickle that torch.save writes for a state dict, a storage for each tensor; ``legacy``: before 1.6."""
 
     def text(value: str) -> bytes:
         return b"X" + struct.pack("<I", len(value)) + value.encode()
@@ -41,7 +41,7 @@ def pickled(arrays: dict[str, np.ndarray]) -> bytes:
     for n, (name, array) in enumerate(arrays.items()):
         stride = [step // array.itemsize for step in array.strides]
         count = b"J" + struct.pack("<i", array.size)
-        storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(str(n)) + text("cpu") + count + b"tQ"
+        storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(str(n)) + text("cpu") + count + (b"N" if legacy else b"") + b"tQ"
         tensor = storage + b"K\x00" + integers(*array.shape) + integers(*stride) + b"\x89h\x00)R"
         program += text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n(" + tensor + b"tR"
     return program + b"u."
@@ -52,6 +52,7 @@ def in_zip(program: bytes, arrays: dict[str, np.ndarray], compression: int = zip
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         archive.writestr("archive/data.pkl", program)
+        archive.writestr("archive/version", "3\n")
         for n, array in enumerate(arrays.values()):
             archive.writestr(f"archive/data/{n}", array.tobytes())
     return file.getvalue()

@@ -90,7 +90,8 @@ def test_what_is_written_by_hand_is_sound(tmp_path: Path) -> None:
     assert zipfile.ZipFile(tmp_path / "a.bin").testzip() is None
     from minilm.loading.pickles import read_pytorch
 
-    for content in (mutations.in_zip(program, arrays), mutations.in_legacy(program, arrays)):
+    legacy = mutations.in_legacy(mutations.pickled(arrays, legacy=True), arrays)
+    for content in (mutations.in_zip(program, arrays), legacy):
         (tmp_path / "a.bin").write_bytes(content)
         found = read_pytorch(tmp_path / "a.bin")
         assert all(np.array_equal(found[name].array, array) for name, array in arrays.items())
