@@ -14,6 +14,7 @@ from .bench import bench
 from .evaluate import evaluate
 from .finetune import finetune
 from .parity import parity
+from .plots import plots
 from .serve import serve
 
 __all__ = ["main"]
@@ -44,6 +45,7 @@ for _command in (
     inspection.info,
     inspection.profile,
     parity,
+    plots,
     bench,
 ):
     main.add_command(_command)
