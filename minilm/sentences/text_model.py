@@ -94,6 +94,9 @@ class TextModel(ModuleFace):
         self.truncation = truncation
         self.model_card_data: Any = ModelCardData() if model_card_data is None else model_card_data
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.transformer.model!r}, max_seq_length={self.max_seq_length})"
+
     def run(self, inputs: Any) -> Any:
         """Return the results for one input, or for many: what `encode` or `predict` returns, without a progress bar."""
         raise NotImplementedError

@@ -529,7 +529,7 @@ def test_tokens_shows_each_step(model_dir: Path) -> None:
 def test_info_tells_source_and_digests(model_dir: Path) -> None:
     facts = json.loads(run("info", "--json", "--model", model_dir).stdout)
     assert facts["model"]["sha256"]["model.safetensors"].startswith("53aa51172d14")
-    assert "22.6 million" in facts["model"]["encoder"]
+    assert "22.7 million parameters" in facts["model"]["encoder"]
     text = run("info", "--model", model_dir).stdout
     for said in (str(model_dir), "numpy", "backends", "cores"):
         assert said in text
