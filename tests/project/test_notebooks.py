@@ -136,6 +136,24 @@ def test_it_links_to_notebooks_that_are_there(path):
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
+def test_the_page_for_teachers_has_every_notebook_in_order_and_a_plan_that_adds_up():
+    page = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", page)
+    assert [link for link in links if link.endswith(".ipynb")] == [path.name for path in NOTEBOOKS]
+    assert [link for link in links if not (ROOT / "notebooks" / link).exists()] == []
+    two, four = (sum(map(int, re.findall(r"^\| (\d+) \|", part, re.MULTILINE))) for part in page.split("hours: ")[1:])
+    assert (two, four) == (120, 120)  # the four hours are the two, and two more
+
+
+def test_the_citation_names_this_version():
+    yaml = pytest.importorskip("yaml", reason="reads CITATION.cff: pip install --group dev")
+    import minilm
+
+    citation = yaml.safe_load((ROOT / ".github" / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == minilm.__version__ and citation["license"] == "Apache-2.0"
+    assert [len(each["authors"]) for each in citation["references"]] == [6, 2, 4]
+
+
 @each_notebook
 def test_it_is_committed_as_it_came_from_one_run(path):
     text = path.read_text(encoding="utf-8")
