@@ -125,7 +125,7 @@ def test_it_opens_with_a_question_and_closes_with_three_exercises(path):
 
 
 def test_they_are_numbered_in_a_row():
-    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(1, 15))
+    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(1, 16))
 
 
 @each_notebook
