@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -189,6 +190,25 @@ class BertConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return every value by its name, `label2id` among them."""
         return {**dataclasses.asdict(self), "label2id": self.label2id}
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **settings: Any) -> BertConfig:
+        """Read the config of a checkpoint of any family: see `minilm.AutoConfig.from_pretrained`."""
+        from . import AutoConfig  # through the package's door: files are found above the network
+
+        return AutoConfig.from_pretrained(os.fspath(pretrained_model_name_or_path), **settings)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
+        """Write ``config.json`` into a folder, which minilm and transformers read.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        from . import AutoConfig
+
+        AutoConfig.write(self, os.fspath(save_directory))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BertConfig:

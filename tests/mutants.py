@@ -350,9 +350,10 @@ def work(folder: Path, seed: int, start: int, count: int, only: str | None) -> N
     """Load mutants ``start`` to ``count``, and say of each what came of it, a line of JSON."""
     warnings.simplefilter("ignore")
     judge = Judge(folder)
-    with suppress(ModuleNotFoundError):  # imported now, its time and memory are no mutant's
-        import torch  # noqa: F401
     kinds = {name: load for name, load in judge.kinds.items() if only is None or only in name}
+    if kinds.keys() & {"pickle in a zip", "pickle before 1.6", "zip"}:
+        with suppress(ModuleNotFoundError):  # imported now, its time and memory are no mutant's
+            import torch  # noqa: F401
     seen = watch(folder)
     for n in range(start, count):
         kind = list(kinds)[n % len(kinds)]
@@ -388,11 +389,16 @@ def work(folder: Path, seed: int, start: int, count: int, only: str | None) -> N
 
 
 def _lines(process: subprocess.Popen[bytes], timeout: float) -> Iterator[dict[str, Any]]:
-    """Yield what a worker says until it ends; raise a `TimeoutError` if it says nothing for so many seconds."""
+    """Yield what a worker says until it ends; raise a `TimeoutError` if it says nothing for so many seconds.
+
+    It has a minute to begin.
+    """
     assert process.stdout is not None
+    patience = max(timeout, 60)
     while True:
-        if not select.select([process.stdout], [], [], timeout)[0]:
+        if not select.select([process.stdout], [], [], patience)[0]:
             raise TimeoutError
+        patience = timeout
         line = process.stdout.readline()
         if not line:
             return

@@ -41,7 +41,8 @@ def pickled(arrays: dict[str, np.ndarray], legacy: bool = False) -> bytes:
     for n, (name, array) in enumerate(arrays.items()):
         stride = [step // array.itemsize for step in array.strides]
         count = b"J" + struct.pack("<i", array.size)
-        storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(str(n)) + text("cpu") + count + (b"N" if legacy else b"") + b"tQ"
+        end = b"NtQ" if legacy else b"tQ"
+        storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(str(n)) + text("cpu") + count + end
         tensor = storage + b"K\x00" + integers(*array.shape) + integers(*stride) + b"\x89h\x00)R"
         program += text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n(" + tensor + b"tR"
     return program + b"u."

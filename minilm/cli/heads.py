@@ -104,7 +104,8 @@ def classify(texts: tuple[str, ...], path: str | None, top_k: int, as_json: bool
     given, total = given_texts(texts, path)
     classifier = TextClassifier(choice.name, **choice.where, **choice.computing, threads=choice.threads)
     with progress(total) as bar:
-        for chunk, scores in classifier.predict_chunks(given, CHUNK_TEXTS, show_progress_bar=False):
+        chunks = classifier.predict_chunks(given, CHUNK_TEXTS, show_progress_bar=False, read_ahead=total is not None)
+        for chunk, scores in chunks:
             for text, row in zip(chunk, scores.tolist(), strict=True):
                 ranked = sorted(zip(classifier.labels, row, strict=True), key=lambda pair: -pair[1])
                 if as_json:

@@ -107,7 +107,7 @@ def _embedded(
         "prompt_name": settings["prompt_name"],
         "show_progress_bar": False,
     }
-    chunks = model.encode_chunks(texts, CHUNK_TEXTS, **encoding)
+    chunks = model.encode_chunks(texts, CHUNK_TEXTS, read_ahead=total is not None, **encoding)
     with progress(total) as bar:
         none: Chunk = [], model.encode([], **encoding)
         for chunk, vectors in itertools.chain([next(chunks, none)], chunks):

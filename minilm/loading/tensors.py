@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,9 @@ class MappedFile(mmap.mmap):
         if _stamp(self._descriptor) != self._stamp:
             raise RuntimeError(f"{self.path} was changed while a model was reading it: load the model again")
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at the interpreter's end ``os`` is gone
         if hasattr(self, "_descriptor"):
-            os.close(self._descriptor)
+            close(self._descriptor)
 
 
 def _stamp(descriptor: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import Any
 from ..config import BertConfig
 from ..loading.checkpoint import read_config
 from ..loading.hub import find_files
+from ..loading.saving import config_dict, new_folder, write_json
 from .arguments import read_loading_arguments
 
 _CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification")
@@ -66,3 +67,11 @@ class AutoConfig:
         if config.num_labels is not None and not config.id2label:
             config = dataclasses.replace(config, id2label=dict(enumerate(config.labels)))
         return config
+
+    @staticmethod
+    def write(config: BertConfig, folder: str | Path) -> None:
+        """Write the ``config.json`` of a config: see `minilm.BertConfig.save_pretrained`."""
+        values = config_dict(config, {}, "", "")
+        del values["dtype"]
+        with new_folder(folder) as new:
+            write_json(new / "config.json", {**values, "architectures": list(config.architectures)})

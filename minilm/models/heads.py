@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,12 +14,13 @@ from ..arrays import Array, array_namespace
 from ..backends import Backend, on_device
 from ..config import BertConfig
 from ..functional import softmax
-from ..loading.families import Family
+from ..loading.families import FAMILIES, Family
 from ..operations import Operations
 from ..packing import Pack
 from ..parameters import Params, Shapes
 from ..tokenizing.texts import check_text
 from .arguments import check_call_arguments
+from .bert import BertModel
 from .outputs import HeadOutput
 from .pretrained import PreTrainedModel
 
@@ -37,6 +39,24 @@ class _ModelWithHead(PreTrainedModel):
     def head(self, hidden_states: Array) -> Array:
         """Turn hidden states [batch, tokens, hidden] into logits."""
         raise NotImplementedError
+
+    @property
+    def base_model(self) -> BertModel:
+        """The encoder alone; also under the name that the family's classes have for it, ``model.bert`` for example.
+
+        The parameters are shared. It has a pooler only where that is the encoder's own.
+        """
+        of_head = "pooler.dense" in FAMILIES[self.config.model_type].classifier
+        params = {name: tree for name, tree in self.encoder_params.items() if name != "pooler" or not of_head}
+        backend = dataclasses.replace(self.backend, place=lambda placed: placed)
+        return BertModel(params, self.config, backend)
+
+    if not TYPE_CHECKING:  # type checkers shall miss what is not there
+
+        def __getattr__(self, name: str) -> Any:
+            if "config" in vars(self) and name == self.base_model_prefix:
+                return self.base_model
+            return super().__getattr__(name)
 
     @on_device
     def __call__(

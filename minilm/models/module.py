@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,6 +138,33 @@ class Placed:
         return self.train(requires_grad)
 
 
+@dataclass(frozen=True)
+class Embedding:
+    """A table of vectors, a row for each id.
+
+    Attributes
+    ----------
+    weight
+        The table [ids, components], where the model's arrays are.
+    """
+
+    weight: Array
+
+    @property
+    def num_embeddings(self) -> int:
+        """How many rows the table has."""
+        return int(self.weight.shape[0])
+
+    @property
+    def embedding_dim(self) -> int:
+        """How many components a row has."""
+        return int(self.weight.shape[1])
+
+    def __call__(self, input_ids: Any) -> Array:
+        """Ids, of any shape → their rows [..., components]."""
+        return self.weight[input_ids]
+
+
 class Module(Placed):
     """A model as PyTorch sees one: `Placed`, and with named parameters."""
 
@@ -176,6 +204,21 @@ class Module(Placed):
     def forward(self, input_ids: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the network on a padded batch: the call, by its name in PyTorch."""
         return self(input_ids, *args, **kwargs)
+
+    @property
+    def base_model_prefix(self) -> str:
+        """What stands before the encoder's keys in a checkpoint with a head: ``"bert"``, ``"roberta"``, …."""
+        return FAMILIES[self.config.model_type].prefix.rstrip(".")
+
+    @property
+    def base_model(self) -> Module:
+        """The encoder alone, without a head: this model, where there is none. The parameters are shared."""
+        return self
+
+    def get_input_embeddings(self) -> Embedding:
+        """Return the table of the words' vectors, before positions and token types are added."""
+        encoder = self.params.get("bert", self.params)
+        return Embedding(encoder["embeddings"]["word_embeddings"]["weight"])
 
     def state_dict(self) -> dict[str, Array]:
         """Return the parameters by the keys that a checkpoint of the model's family has for them."""

@@ -11,6 +11,7 @@ from .tasks import (
     TextClassificationPipeline,
 )
 from .token_classification import TokenClassificationPipeline
+from .zero_shot import ZeroShotClassificationPipeline
 
 __all__ = [
     "FeatureExtractionPipeline",
@@ -19,5 +20,6 @@ __all__ = [
     "SentenceSimilarityPipeline",
     "TextClassificationPipeline",
     "TokenClassificationPipeline",
+    "ZeroShotClassificationPipeline",
     "pipeline",
 ]

@@ -29,6 +29,7 @@ from .tasks import (
     TextClassificationPipeline,
 )
 from .token_classification import TokenClassificationPipeline
+from .zero_shot import ZeroShotClassificationPipeline
 
 # What each task needs: its pipeline, and the class of its model.
 TASKS: dict[str, tuple[type[Pipeline], type[Any]]] = {
@@ -36,6 +37,7 @@ TASKS: dict[str, tuple[type[Pipeline], type[Any]]] = {
     "fill-mask": (FillMaskPipeline, AutoModelForMaskedLM),
     "text-classification": (TextClassificationPipeline, AutoModelForSequenceClassification),
     "token-classification": (TokenClassificationPipeline, AutoModelForTokenClassification),
+    "zero-shot-classification": (ZeroShotClassificationPipeline, AutoModelForSequenceClassification),
     "sentence-similarity": (SentenceSimilarityPipeline, SentenceTransformer),
 }
 _ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
@@ -69,7 +71,8 @@ def pipeline(
     ----------
     task
         ``"feature-extraction"``, ``"fill-mask"``, ``"text-classification"`` (or ``"sentiment-analysis"``),
-        ``"token-classification"`` (or ``"ner"``), ``"sentence-similarity"``. None: what the model was made for.
+        ``"token-classification"`` (or ``"ner"``), ``"zero-shot-classification"``, ``"sentence-similarity"``. None: what
+        the model was made for.
     model
         A name, a folder, or a model. There is no model by default.
     config, backend, device, device_map, dtype, torch_dtype, revision, token

@@ -16,7 +16,7 @@ from ..loading.json_files import read_json
 from ..models import BertForSequenceClassification
 from ..packing import Pack, Tokens
 from .arguments import OLD_NAMES, Found, Loading
-from .inputs import also_named, as_asked, as_pairs, check_call, gather_array
+from .inputs import also_named, as_asked, as_pairs, check_call, gather_array, taken_without_effect
 from .modules import (
     Transformer,
     identity,
@@ -27,10 +27,14 @@ from .modules import (
 )
 from .pair_model import Activation, PairModel, is_pair
 from .pools import WorkerPool, pool_for
+from .processing import tokenize, with_prompt
 from .text_model import Compute, Tokenize, read_or_given
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+_NUM_WORKERS = {"num_workers": "pool= takes processes"}
 
 
 class CrossEncoder(PairModel):
@@ -65,6 +69,7 @@ class CrossEncoder(PairModel):
     """
 
     @also_named(**OLD_NAMES)
+    @taken_without_effect(classifier_dropout="nothing is trained here")
     def __init__(
         self,
         model_name_or_path: str | os.PathLike[str] | None = None,
@@ -121,6 +126,7 @@ class CrossEncoder(PairModel):
         self.activation_fn = activation_fn or self.get_default_activation_fn()
 
     @also_named(sentences="inputs", activation_fct="activation_fn")
+    @taken_without_effect(**_NUM_WORKERS)
     def predict(
         self,
         inputs: Any,
@@ -135,6 +141,8 @@ class CrossEncoder(PairModel):
         device: Any = None,
         pool: WorkerPool | None = None,
         chunk_size: int | None = None,
+        *,
+        processing_kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Score pairs of texts.
 
@@ -153,7 +161,8 @@ class CrossEncoder(PairModel):
         apply_softmax
             Whether softmax is applied to the scores of several labels (after ``activation_fn``).
         convert_to_numpy
-            Whether the scores of many pairs come as one array; if not, as a list.
+            Whether the scores of many pairs come as one array; if not, as a list, of tensors of PyTorch where that is
+            installed, else of arrays.
         convert_to_tensor
             Whether the scores are tensors of PyTorch, on the CPU, in place of arrays.
         device
@@ -161,6 +170,9 @@ class CrossEncoder(PairModel):
         pool, chunk_size
             Processes from `start_multi_process_pool`, and how many pairs one of them gets at a time. The results are
             the same.
+        processing_kwargs
+            Where this call cuts pairs, such as ``{"text": {"max_length": 64}}``; see
+            `minilm.sentences.processing.where_to_cut`.
 
         Returns
         -------
@@ -182,7 +194,7 @@ class CrossEncoder(PairModel):
         check_call(batch_size, convert_to_tensor)
         single = is_pair(inputs)
         pairs, count = as_pairs([list(inputs)] if single else inputs)
-        settings = {"prompt": self._choose_prompt(prompt_name, prompt)}
+        settings = {"prompt": self._choose_prompt(prompt_name, prompt), **self._where_to_cut(processing_kwargs)}
         with pool_for(self, pool, device) as workers:
             packs, truncation = self._run(pairs, count, settings, batch_size, show_progress_bar, workers, chunk_size)
             logits = gather_array(packs, count, self.num_labels, self.backend.dtype)
@@ -190,9 +202,7 @@ class CrossEncoder(PairModel):
         truncation.report()
         if apply_softmax and self.num_labels > 1:
             scores = softmax(scores)
-        if single:
-            return as_asked(scores[0], True, convert_to_tensor)
-        return as_asked(scores, convert_to_numpy, convert_to_tensor)
+        return as_asked(scores, single, convert_to_numpy, convert_to_tensor)
 
     def run(self, inputs: Any) -> Any:
         """`predict` without a progress bar."""
@@ -204,13 +214,12 @@ class CrossEncoder(PairModel):
         return worker
 
     def _steps(self, **settings: Any) -> tuple[Tokenize, Compute]:
-        before = settings["prompt"]
+        prompt, limit, strategy = settings["prompt"], settings["max_seq_length"], settings["strategy"]
 
-        def tokenize(batch: list[tuple[str, str]]) -> tuple[list[Tokens], np.ndarray]:
-            firsts, seconds = [before + first for first, _ in batch], [second for _, second in batch]
-            return self.tokenizer.encode_packed(firsts, self.max_seq_length, text_pairs=seconds)
+        def tokens_of(batch: list[tuple[str, str]]) -> tuple[list[Tokens], np.ndarray]:
+            return tokenize(self.tokenizer, with_prompt(prompt, batch), limit, strategy)
 
-        return tokenize, self._compute
+        return tokens_of, self._compute
 
     def _compute(self, pack: Pack) -> Any:
         return self.backend.to_numpy(self.transformer.model.forward_packed(pack))
@@ -224,6 +233,7 @@ class CrossEncoder(PairModel):
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         activation_fn: Activation | None = None,
+        read_ahead: bool = False,
     ) -> Iterator[tuple[list[tuple[str, str]], np.ndarray]]:
         """Score a stream of pairs, a chunk at a time: yield ``size`` pairs with their scores.
 
@@ -233,10 +243,16 @@ class CrossEncoder(PairModel):
         check_count("batch_size", batch_size)
         check_count("size", size)
         pairs, count = as_pairs(inputs)
-        steps = self._steps(prompt=self._choose_prompt(prompt_name, prompt))
-        chunks = self._in_chunks(pairs, count, *steps, batch_size, show_progress_bar, size)
+        steps = self._steps(prompt=self._choose_prompt(prompt_name, prompt), **self._where_to_cut(None))
+        chunks = self._in_chunks(pairs, count, *steps, batch_size, show_progress_bar, size, read_ahead)
         return ((chunk, self._scores(logits, activation_fn)) for chunk, logits in chunks)
 
+    @also_named(activation_fct="activation_fn")
+    @taken_without_effect(
+        **_NUM_WORKERS,
+        **dict.fromkeys(("convert_to_numpy", "convert_to_tensor"), "scores are floats"),
+        apply_softmax="there is one label",
+    )
     def rank(
         self,
         query: str,
@@ -251,6 +267,8 @@ class CrossEncoder(PairModel):
         device: Any = None,
         pool: WorkerPool | None = None,
         chunk_size: int | None = None,
+        *,
+        processing_kwargs: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
         """Sort documents by their score together with a query.
 
@@ -262,7 +280,7 @@ class CrossEncoder(PairModel):
             How many to return, at least 1; None: all.
         return_documents
             Whether the results have the documents.
-        prompt_name, prompt, batch_size, show_progress_bar, activation_fn, device, pool, chunk_size
+        prompt_name, prompt, batch_size, show_progress_bar, activation_fn, device, pool, chunk_size, processing_kwargs
             As in `predict`.
 
         Returns
@@ -288,6 +306,7 @@ class CrossEncoder(PairModel):
             device=device,
             pool=pool,
             chunk_size=chunk_size,
+            processing_kwargs=processing_kwargs,
         )
         results: list[dict[str, Any]] = [{"corpus_id": i, "score": score} for i, score in enumerate(scores.tolist())]
         if return_documents:

@@ -13,6 +13,7 @@ from ..arrays import Array, array_namespace
 from ..packing import Pack, Tokens
 from ..vectors.quantization import quantize_embeddings
 from .modules import Dense, Normalize, Pooling, Transformer
+from .processing import tokenize, with_prompt
 
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
 
@@ -26,7 +27,7 @@ class Encoding:
     transformer, pooling, steps
         The modules of the model, in their order.
     max_seq_length
-        Longer texts are cut to so many tokens.
+        Longer texts are cut to so many tokens. None: nothing is cut.
     prompt
         The text that goes before every input.
     output_value
@@ -38,17 +39,20 @@ class Encoding:
         Whether the vectors are brought to length 1.
     dimension
         How many components are kept.
+    strategy
+        Which text of a pair is cut.
     """
 
     transformer: Transformer
     pooling: Pooling
     steps: tuple[Dense | Normalize, ...]
-    max_seq_length: int
+    max_seq_length: int | None
     prompt: str
     output_value: str | None
     precision: str
     normalize_embeddings: bool
     dimension: int
+    strategy: str = "longest_first"
 
     def __post_init__(self) -> None:
         if self.output_value not in OUTPUT_VALUES:
@@ -57,10 +61,10 @@ class Encoding:
         if self.output_value != "sentence_embedding" and self.precision != "float32":
             raise ValueError("precision is for output_value='sentence_embedding'")
 
-    def tokenize(self, texts: Sequence[str]) -> tuple[list[Tokens], np.ndarray]:
-        """Return the tokens of the texts, and how many each of them lost to truncation."""
-        with_prompt = [self.prompt + text for text in texts]
-        return self.transformer.tokenizer.encode_packed(with_prompt, self.max_seq_length)
+    def tokenize(self, texts: Sequence[Any]) -> tuple[list[Tokens], np.ndarray]:
+        """Return the tokens of the texts and pairs, and how many each of them lost to truncation."""
+        prompted = with_prompt(self.prompt, texts)
+        return tokenize(self.transformer.tokenizer, prompted, self.max_seq_length, self.strategy)
 
     def compute(self, pack: Pack) -> Any:
         """Return a result for each text of the pack, on the host."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -23,7 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Packs = Iterable[tuple[np.ndarray, Sequence[Any]]]  # what `running.in_packs` yields: rows and their results
 
 
-def as_texts(inputs: Any) -> tuple[Iterator[str], int | None]:
+def as_texts(inputs: Any) -> tuple[Iterator[Any], int | None]:
     """Return an iterator over the texts, and their number, None if it is not known before the end.
 
     Inputs with a length are checked at once, before any work is done; those of an iterator when they are read.
@@ -31,7 +31,8 @@ def as_texts(inputs: Any) -> tuple[Iterator[str], int | None]:
     Parameters
     ----------
     inputs
-        A sequence, a one-dimensional NumPy array, a pandas Series or an iterable, of strings.
+        A sequence, a NumPy array [texts] or [pairs, 2], a pandas Series or an iterable, of strings, of pairs of them
+        (lists or tuples), which become tuples, and of ``{"text": string}``.
 
     Raises
     ------
@@ -39,9 +40,12 @@ def as_texts(inputs: Any) -> tuple[Iterator[str], int | None]:
         As `check_text`, naming the index.
     """
     check_batch(inputs, "a string or an iterable of strings")
-    if getattr(inputs, "ndim", 1) != 1:
-        raise TypeError(f"expected one dimension of strings, got {type(inputs).__name__} of shape {inputs.shape}")
-    checked = (check_text(text, f"input {i}") for i, text in enumerate(_items(inputs)))
+    if getattr(inputs, "ndim", 1) != 1 and not (isinstance(inputs, np.ndarray) and inputs.shape[1:] == (2,)):
+        raise TypeError(
+            f"expected one dimension of strings, or pairs [pairs, 2], got {type(inputs).__name__} of shape "
+            f"{inputs.shape}"
+        )
+    checked = (_check_text_or_pair(one, i) for i, one in enumerate(_items(inputs)))
     if not hasattr(inputs, "__len__"):
         return checked, None
     texts = list(checked)
@@ -76,16 +80,14 @@ def is_single(inputs: Any) -> bool:
     )
 
 
-def as_texts_or_pairs(inputs: Any) -> tuple[Iterator[Any], int | None]:
-    """Return `as_pairs` if the first input is a list, a tuple or an array, else `as_texts`."""
-    check_batch(inputs, "a string, a pair of strings, or an iterable of either")
-    if hasattr(inputs, "__len__"):
-        first, everything = next(iter(inputs), None), inputs
-    else:
-        iterator = iter(inputs)
-        start = list(itertools.islice(iterator, 1))
-        first, everything = (start or [None])[0], itertools.chain(start, iterator)
-    return as_pairs(everything) if isinstance(first, (list, tuple, np.ndarray)) else as_texts(everything)
+def _check_text_or_pair(one: Any, i: int) -> Any:
+    if isinstance(one, str):
+        return check_text(one, f"input {i}")
+    if isinstance(one, Mapping) and set(one) == {"text"}:  # sentence-transformers' way to name a modality
+        return _check_text_or_pair(one["text"], i)
+    if isinstance(one, (list, tuple)):
+        return _check_pair(one, i)
+    return check_text(one, f"input {i}")
 
 
 def _check_pair(pair: Any, i: int) -> tuple[str, str]:
@@ -123,21 +125,42 @@ def check_call(batch_size: int, convert_to_tensor: bool) -> None:
         as_tensor(0)  # raises if PyTorch is not installed
 
 
-def as_asked(result: Any, convert_to_numpy: bool, convert_to_tensor: bool) -> Any:
-    """Return results as tensors of PyTorch, which wins, as they are, or as a list: arrays, or lists of them, of dicts.
+def as_asked(results: Any, single: bool, convert_to_numpy: bool, convert_to_tensor: bool) -> Any:
+    """Return results, or the only one of a ``single`` input, in the form that a call asks for.
+
+    Parameters
+    ----------
+    results
+        An array with a row for each input, or a list of arrays, or of dicts of them.
+    single
+        Whether there is one input, not a list with one.
+    convert_to_numpy
+        Whether arrays are wanted. If neither they are nor tensors: a list of tensors, one for each input, as
+        sentence-transformers has it; where PyTorch is not installed, a list of arrays.
+    convert_to_tensor
+        Whether tensors of PyTorch are wanted, on the CPU; this wins.
 
     Raises
     ------
     ImportError
         If tensors are asked for, and PyTorch is not installed.
     """
+    wanted = results[0] if single else results
     if convert_to_tensor:
-        if isinstance(result, list):
-            return [as_asked(one, convert_to_numpy, True) for one in result]
-        if isinstance(result, dict):
-            return {name: as_tensor(x) if isinstance(x, np.ndarray) else x for name, x in result.items()}
-        return as_tensor(result)
-    return result if convert_to_numpy else list(result)
+        return _as_tensors(wanted)
+    if convert_to_numpy:
+        return wanted
+    with suppress(ImportError):
+        return _as_tensors(wanted) if single else [_as_tensors(one) for one in results]
+    return wanted if single else list(results)
+
+
+def _as_tensors(result: Any) -> Any:
+    if isinstance(result, list):
+        return [_as_tensors(one) for one in result]
+    if isinstance(result, dict):
+        return {name: as_tensor(x) if isinstance(x, np.ndarray) else x for name, x in result.items()}
+    return as_tensor(result)
 
 
 def also_named(**old_names: str) -> Callable[[Function], Function]:
@@ -149,6 +172,25 @@ def also_named(**old_names: str) -> Callable[[Function], Function]:
             for old, new in old_names.items():
                 if old in kwargs and new not in kwargs:
                     kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return cast(Function, call)
+
+    return decorate
+
+
+def taken_without_effect(**reasons: str) -> Callable[[Function], Function]:
+    """Decorate a function: it takes arguments of earlier sentence-transformers versions that have no effect any more.
+
+    The log says so, at level warning.
+    """
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for name in reasons.keys() & kwargs.keys():
+                del kwargs[name]
+                logger.warning("%s of %s has no effect: %s", name, function.__qualname__, reasons[name])
             return function(*args, **kwargs)
 
         return cast(Function, call)

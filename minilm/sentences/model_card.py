@@ -44,6 +44,8 @@ class ModelCardData:
         The title.
     model_id
         The name by which the example in the README.md loads the model.
+    base_model, base_model_revision
+        The name on the Hub, and the commit, of the model that this one is, or is made from; set while loading.
     tags
         Tags for the Hub, beside those that every such model has.
     evaluations
@@ -54,6 +56,8 @@ class ModelCardData:
     license: str | None = None
     model_name: str | None = None
     model_id: str | None = None
+    base_model: str | None = None
+    base_model_revision: str | None = None
     tags: list[str] = field(default_factory=list)
     evaluations: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -87,8 +91,7 @@ def card(data: Any, name: str | None, *, kind: str, task: str, tag: str, title: 
     for key, values in (("language", [languages] if isinstance(languages, str) else languages), ("tags", tags)):
         if values:
             metadata += [f"{key}:", *(f"- {value}" for value in values)]
-    if getattr(data, "license", None):
-        metadata.append(f"license: {data.license}")
+    metadata += [f"{key}: {getattr(data, key)}" for key in ("license", "base_model") if getattr(data, key, None)]
     text = _CARD.format(
         metadata="\n".join(metadata),
         title=getattr(data, "model_name", None) or title,

@@ -55,11 +55,10 @@ _REFUSED = {name: reason for reason, names in _REASONS.items() for name in names
 class ModuleFace(Placed):
     """A sequence of modules, the first of them a transformer; with settings that act, or raise."""
 
-    settings: ClassVar[tuple[str, ...]] = ("transformer", "prompts", "model_card_data")  # beside properties
+    settings: ClassVar[tuple[str, ...]] = ("transformer", "model_card_data")  # beside properties
     model_card_data_class: ClassVar[type] = ModelCardData
     default_huggingface_organization: ClassVar[str | None] = None  # of names on the Hub without an owner
     transformer: Transformer
-    prompts: dict[str, str]
     model_card_data: Any
 
     def __setattr__(self, name: str, value: Any) -> None:

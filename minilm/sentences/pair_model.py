@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,13 +13,13 @@ from ..models import PreTrainedModel
 from .inputs import as_pairs
 from .model_card import card
 from .modules import as_activation, identity, torch_activation
+from .prompted import PromptedModel
 from .saving import write_cross_encoder
-from .text_model import TextModel
 
 Activation = Callable[[np.ndarray], np.ndarray]
 
 
-class PairModel(TextModel):
+class PairModel(PromptedModel):
     """A classifier of pairs of texts, and the activation that makes scores of its logits."""
 
     _activation_name: str | None = None  # the one that the config names
@@ -70,10 +70,17 @@ class PairModel(TextModel):
         """Whether this is one pair of texts, and not many."""
         return is_pair(inputs)
 
-    def preprocess(self, inputs: Iterable[tuple[str, str]], prompt: str | None = None) -> Any:
-        """Return ids, token types and mask of pairs, cut to `max_seq_length`: int64 arrays [pairs, tokens]."""
-        pairs = [((prompt or "") + first, second) for first, second in as_pairs(inputs)[0]]
-        return self.tokenizer(pairs, padding=True, truncation=True, max_length=self.max_seq_length, return_tensors="np")
+    def preprocess(
+        self,
+        inputs: Iterable[tuple[str, str]],
+        prompt: str | None = None,
+        processing_kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return ids, token types and mask of pairs, cut to `max_seq_length`: int64 arrays [pairs, tokens].
+
+        ``processing_kwargs`` are settings of the tokenizer's call, ``{"text": {"max_length": 64}}``, and win.
+        """
+        return self._preprocessed(list(as_pairs(inputs)[0]), prompt, processing_kwargs)
 
     def tokenize(self, texts: Iterable[tuple[str, str]]) -> Any:
         """Return what `preprocess` returns, by its name until sentence-transformers 5.3."""

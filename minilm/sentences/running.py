@@ -90,12 +90,16 @@ def in_packs(
     max_tokens: int = PACK_TOKENS,
     max_texts: int = 32,
     window: int = WINDOW_TEXTS,
+    read_ahead: bool = False,
 ) -> Iterator[tuple[np.ndarray, Sequence[Any]]]:
     """Run ``compute`` over all inputs, a pack at a time; yield ``(rows, results)`` with one result per row.
 
     Every input comes back exactly once, under its index. All packs of a window come before those of the next window. At
     most two windows of inputs are in memory, one computing and one being tokenized; the iterator may be endless.
     A window of long texts is shorter, see `minilm.sentences.windows`.
+
+    An iterator may wait for a network, or belong to the thread that made it, as a cursor of SQLite does. So it is read
+    in the thread that calls, and only after all results so far have been yielded, unless ``read_ahead`` allows more.
 
     Parameters
     ----------
@@ -112,30 +116,25 @@ def in_packs(
         The budget of a pack.
     window
         How many inputs are tokenized and sorted together.
+    read_ahead
+        Read and tokenize the next window in another thread while this one is computed. The inputs must not wait for
+        long, nor belong to a thread; those of a list or of a file do not.
     """
-    stopped: list[None] = []
-
-    def until_stopped() -> Iterator[Any]:
-        for one in inputs:
-            yield one
-            if stopped:
-                return
-
-    windows = Windows(until_stopped(), window)
+    windows = Windows(inputs, window)
 
     def next_window(_: object = None) -> list[Tokens]:
         chunk = windows.take()
-        return awaited(tokenize, chunk) if chunk and not stopped else []
+        return awaited(tokenize, chunk) if chunk else []
 
     def packs(first: list[Tokens], reader: Run[None, list[Tokens]]) -> Iterator[Pack | None]:
         texts, row = first, 0
         while texts:
-            following = reader.submit(None)  # tokenized while this window is computed
+            following = reader.submit(None) if read_ahead else None
             yield from split_into_packs(texts, row, max_tokens, max_texts)
             row += len(texts)
-            if not following.finished:
+            if following is None or not following.finished:
                 yield None
-            texts = reader.result(following)
+            texts = next_window() if following is None else reader.result(following)
 
     first = next_window()
     if windows.ended:  # these are all: share them out evenly, and start no thread for a single pack
@@ -148,9 +147,8 @@ def in_packs(
         for pack in small:  # the limit is not across the yield: the caller's own code is not limited
             yield pack.rows, call_limited(threads, compute_in_memory, compute, pack)
         return
-    readers = Crew()  # a thread of its own, which may wait for its inputs as long as they take
+    reader = Crew()  # a thread of its own: the others are busy with packs
     try:
-        yield from _side_by_side(packs(first, Run(next_window, 1, readers)), compute, threads)
-    finally:  # the reader stops at the next input; nobody waits for that
-        stopped.append(None)
-        readers.dismiss()
+        yield from _side_by_side(packs(first, Run(next_window, 1, reader)), compute, threads)
+    finally:
+        reader.dismiss()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -19,37 +17,9 @@ from .encoding import Encoding
 from .inputs import also_named, as_asked, as_texts, check_call, gather_array, gather_list
 from .modules import check_modules, load_modules, read_config
 from .pools import WorkerPool, pool_for
+from .tasks import with_prompt_of
 from .text_model import Compute, Tokenize, read_or_given
 from .vector_model import VectorModel
-
-if TYPE_CHECKING:
-    from typing_extensions import ParamSpec
-
-    P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _with_prompt_of(task: str, encode: Callable[P, T]) -> Callable[P, T]:
-    """Return `encode` with the prompt for a task, unless another is given."""
-    names = list(inspect.signature(encode).parameters)[1:]
-
-    @functools.wraps(encode)
-    def encode_for_task(*args: P.args, **kwargs: P.kwargs) -> T:
-        model: Any = args[0]
-        settings: dict[str, Any] = {"task": task, "prompt_name": None, "prompt": None, **kwargs}
-        settings.update(zip(names, args[1:], strict=False))
-        if settings["prompt_name"] is None and settings["prompt"] is None:
-            settings["prompt_name"] = getattr(model, f"{task}_prompt_name")
-        found: T = model.encode(**settings)
-        return found
-
-    encode_for_task.__name__ = name = f"encode_{task}"
-    encode_for_task.__qualname__ = f"SentenceTransformer.{name}"
-    encode_for_task.__doc__ = f"""`encode` with the prompt for the task {task!r}, unless another is given.
-
-        It is the one that `{task}_prompt_name` names, if there is one.
-        """
-    return encode_for_task
 
 
 class SentenceTransformer(VectorModel):
@@ -185,6 +155,7 @@ class SentenceTransformer(VectorModel):
         chunk_size: int | None = None,
         *,
         task: str | None = None,
+        processing_kwargs: Mapping[str, Any] | None = None,
         out: np.ndarray | None = None,
     ) -> Any:
         """Turn texts into vectors.
@@ -192,7 +163,8 @@ class SentenceTransformer(VectorModel):
         Parameters
         ----------
         inputs
-            A string, or many: a sequence, a NumPy array, a pandas Series, or an iterator, which is read as it goes.
+            A string, or many: a sequence, a NumPy array, a pandas Series, or an iterator, which is read as it goes. A
+            pair of texts in place of a text, as a list or tuple of two, is read as one input with both.
         prompt_name, prompt
             The prompt before every text: one of `prompts` by its name, or the text itself, which wins.
         batch_size
@@ -205,7 +177,8 @@ class SentenceTransformer(VectorModel):
         precision
             ``"float32"`` (also None), or fewer bits, see `minilm.vectors.quantization.quantize_embeddings`.
         convert_to_numpy
-            Whether the vectors of many texts come as one array; if not, as a list of arrays.
+            Whether the vectors of many texts come as one array; if not, as a list, of tensors of PyTorch where that is
+            installed, else of arrays.
         convert_to_tensor
             Whether the results are tensors of PyTorch, on the CPU, in place of arrays.
         device
@@ -219,6 +192,9 @@ class SentenceTransformer(VectorModel):
             the same.
         task
             For sentence-transformers' sake, and without effect: no model here has modules for a task alone.
+        processing_kwargs
+            Where this call cuts texts, such as ``{"text": {"max_length": 64}}``; see
+            `minilm.sentences.processing.where_to_cut`.
         out
             An array or memmap [texts, components] of the right dtype to write into, so that a corpus larger than memory
             can be embedded. For an iterator it may have more rows than needed; those that were filled are returned.
@@ -241,18 +217,18 @@ class SentenceTransformer(VectorModel):
             If a process of the pool has ended.
         """
         check_call(batch_size, convert_to_tensor)
-        settings = self._settings(prompt_name, prompt, output_value, precision, normalize_embeddings, truncate_dim)
+        settings = self._settings(
+            prompt_name, prompt, output_value, precision, normalize_embeddings, truncate_dim, processing_kwargs
+        )
         if out is not None:
             self._require_final(settings)
-        single = isinstance(inputs, str)
+        single = self.is_singular_input(inputs)
         texts, count = as_texts([inputs] if single else inputs)
         with pool_for(self, pool, device) as workers:
             packs, truncation = self._run(texts, count, settings, batch_size, show_progress_bar, workers, chunk_size)
             result = self._gathered(packs, count, settings, out)
         truncation.report()
-        if single:
-            return as_asked(result[0], True, convert_to_tensor)
-        return as_asked(result, convert_to_numpy, convert_to_tensor)
+        return as_asked(result, single, convert_to_numpy, convert_to_tensor)
 
     def _gathered(self, packs: Any, count: int | None, settings: Mapping[str, Any], out: np.ndarray | None) -> Any:
         """Return the results of all packs in the order of the inputs."""
@@ -276,13 +252,14 @@ class SentenceTransformer(VectorModel):
         precision: str = "float32",
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        read_ahead: bool = False,
     ) -> Iterator[tuple[list[str], np.ndarray]]:
         """Turn a stream of texts into vectors, a chunk at a time: memory does not grow with the number of texts.
 
         Parameters
         ----------
         inputs
-            Any iterable of strings. An iterator is read chunk by chunk, and may be endless.
+            Any iterable of strings. An iterator is read chunk by chunk, in the thread that calls, and may be endless.
         size
             How many texts a chunk has; the last one has the rest. Texts are sorted by length within a chunk, so small
             chunks cost speed.
@@ -290,6 +267,9 @@ class SentenceTransformer(VectorModel):
             As in `encode`.
         precision
             ``"float32"``, ``"binary"`` or ``"ubinary"``.
+        read_ahead
+            Also read an iterator in another thread, while its last chunk is computed and worked on. This is quicker for
+            an iterator that never waits, such as the lines of a file. It is always done for a list.
 
         Yields
         ------
@@ -320,7 +300,8 @@ class SentenceTransformer(VectorModel):
         self._require_final(settings)
         encoding = self._encoding(**settings)
         texts, count = as_texts(inputs)
-        return self._in_chunks(texts, count, encoding.tokenize, encoding.compute, batch_size, show_progress_bar, size)
+        steps = encoding.tokenize, encoding.compute
+        return self._in_chunks(texts, count, *steps, batch_size, show_progress_bar, size, read_ahead)
 
     def run(self, inputs: Any) -> Any:
         """`encode` without a progress bar."""
@@ -362,9 +343,11 @@ class SentenceTransformer(VectorModel):
         precision: str | None = "float32",
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        processing_kwargs: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Return the settings of a call as `Encoding` has them."""
         return {
+            **self._where_to_cut(processing_kwargs),
             "prompt": self._choose_prompt(prompt_name, prompt),
             "output_value": output_value,
             "precision": check_precision(precision),
@@ -385,14 +368,14 @@ class SentenceTransformer(VectorModel):
             raise ValueError("out is for output_value='sentence_embedding'")
 
     def _encoding(self, **settings: Any) -> Encoding:
-        return Encoding(self.transformer, self.pooling, self.steps, self.max_seq_length, **settings)
+        return Encoding(self.transformer, self.pooling, self.steps, **settings)
 
     def _steps(self, **settings: Any) -> tuple[Tokenize, Compute]:
         encoding = self._encoding(**settings)
         return encoding.tokenize, encoding.compute
 
-    encode_query: Callable[..., Any] = also_named(sentences="inputs")(_with_prompt_of("query", encode))
-    encode_document: Callable[..., Any] = also_named(sentences="inputs")(_with_prompt_of("document", encode))
+    encode_query: Callable[..., Any] = also_named(sentences="inputs")(with_prompt_of("query", encode))
+    encode_document: Callable[..., Any] = also_named(sentences="inputs")(with_prompt_of("document", encode))
 
 
 def _read(found: Found) -> tuple[Mapping[str, Any], Sequence[Any]]:

@@ -13,8 +13,9 @@ from ..config import check_count
 from ..models import BertForSequenceClassification
 from ..packing import Pack, Tokens
 from .arguments import Found, Loading
-from .inputs import as_texts_or_pairs, gather_array, is_single
+from .inputs import as_texts, gather_array, is_single
 from .modules import Transformer, load_transformer, only_classifier
+from .processing import tokenize
 from .text_model import TextModel, read_or_given
 
 
@@ -57,9 +58,7 @@ class TextClassifier(TextModel):
             dtype=dtype,
         )
         _, modules = read_or_given(model_name_or_path, modules, loading, _read)
-        super().__init__(
-            only_classifier(modules), prompts={}, default_prompt_name=None, threads=threads, truncation=truncation
-        )
+        super().__init__(only_classifier(modules), threads=threads, truncation=truncation)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -73,8 +72,8 @@ class TextClassifier(TextModel):
         ----------
         inputs
             A string, or a pair of strings as a tuple; or many: a sequence of strings or of pairs (lists or tuples), a
-            NumPy array [texts] or [pairs, 2], a pandas Series, or an iterator, which is read as it goes. A list of two
-            strings is two texts.
+            NumPy array [texts] or [pairs, 2], a pandas Series, or an iterator, which is read as it goes. Texts and
+            pairs may be mixed. A list of two strings is two texts.
         batch_size
             How many are computed together at most. The tokens in a pack are limited as well.
         show_progress_bar
@@ -93,14 +92,19 @@ class TextClassifier(TextModel):
         """
         check_count("batch_size", batch_size)
         single = is_single(inputs)
-        checked, count = as_texts_or_pairs([inputs] if single else inputs)
+        checked, count = as_texts([inputs] if single else inputs)
         packs, truncation = self._in_packs(checked, count, self._tokenize, self._compute, batch_size, show_progress_bar)
         result = gather_array(packs, count, len(self.labels), self.backend.dtype)
         truncation.report()
         return result[0] if single else result
 
     def predict_chunks(
-        self, inputs: Iterable[Any], size: int = 2048, batch_size: int = 32, show_progress_bar: bool | None = None
+        self,
+        inputs: Iterable[Any],
+        size: int = 2048,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        read_ahead: bool = False,
     ) -> Iterator[tuple[list[Any], np.ndarray]]:
         """Classify a stream, a chunk at a time: yield ``size`` inputs with their probabilities [inputs, labels].
 
@@ -108,8 +112,9 @@ class TextClassifier(TextModel):
         """
         check_count("batch_size", batch_size)
         check_count("size", size)
-        checked, count = as_texts_or_pairs(inputs)
-        return self._in_chunks(checked, count, self._tokenize, self._compute, batch_size, show_progress_bar, size)
+        checked, count = as_texts(inputs)
+        steps = self._tokenize, self._compute
+        return self._in_chunks(checked, count, *steps, batch_size, show_progress_bar, size, read_ahead)
 
     def classify(
         self, inputs: Any, top_k: int | None = None, batch_size: int = 32, show_progress_bar: bool | None = None
@@ -161,10 +166,7 @@ class TextClassifier(TextModel):
         return self.predict(inputs, show_progress_bar=False)
 
     def _tokenize(self, batch: list[Any]) -> tuple[list[Tokens], np.ndarray]:
-        if isinstance(batch[0], str):
-            return self.tokenizer.encode_packed(batch, self.max_seq_length)
-        firsts, seconds = [first for first, _ in batch], [second for _, second in batch]
-        return self.tokenizer.encode_packed(firsts, self.max_seq_length, text_pairs=seconds)
+        return tokenize(self.tokenizer, batch, self.max_seq_length)
 
     def _compute(self, pack: Pack) -> Any:
         model = cast(BertForSequenceClassification, self.transformer.model)

@@ -1,4 +1,4 @@
-"""`TextModel`, the base of the classes that take texts: a transformer, its limits, prompts, and the run over packs."""
+"""`TextModel`, the base of the classes that take texts: a transformer, its limits, and the run over packs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..config import check_count
 from ..operations import Operations
 from ..packing import Pack, Tokens
 from .arguments import Found, Loading
-from .inputs import Truncation, choose_prompt, in_order, with_progress
+from .inputs import Truncation, in_order, with_progress
 from .model_card import ModelCardData, card
 from .module_face import ModuleFace
 from .modules import Transformer
@@ -72,7 +72,7 @@ class TextModel(ModuleFace):
     ----------
     transformer
         The network and its tokenizer.
-    prompts, default_prompt_name, threads, truncation, model_card_data
+    threads, truncation, model_card_data
         As in `minilm.SentenceTransformer`.
     """
 
@@ -80,19 +80,22 @@ class TextModel(ModuleFace):
         self,
         transformer: Transformer,
         *,
-        prompts: Mapping[str, str | None],
-        default_prompt_name: str | None,
         threads: int | None,
         truncation: str,
         model_card_data: Any = None,
     ) -> None:
         self.transformer = transformer
         self.max_seq_length = self.max_seq_length  # raises if the transformer's own does not fit
-        self.prompts: dict[str, str] = {name: text or "" for name, text in prompts.items()}
-        self.default_prompt_name = default_prompt_name
         self.threads = threads
         self.truncation = truncation
         self.model_card_data: Any = ModelCardData() if model_card_data is None else model_card_data
+        self._name_base_model()
+
+    def _name_base_model(self) -> None:
+        """Say in the card's data which model of the Hub this is, unless they name one."""
+        source, data = self.transformer.model._source, self.model_card_data
+        if source is not None and source[0].revision is not None and getattr(data, "base_model", "unknown") is None:
+            data.base_model, data.base_model_revision = source[0].name, source[0].revision
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.transformer.model!r}, max_seq_length={self.max_seq_length})"
@@ -123,16 +126,6 @@ class TextModel(ModuleFace):
         )
 
     @property
-    def default_prompt_name(self) -> str | None:
-        """The name of the prompt for calls that name none."""
-        return self._default_prompt_name
-
-    @default_prompt_name.setter
-    def default_prompt_name(self, value: str | None) -> None:
-        choose_prompt(self.prompts, value, None, None)  # raises if there is no prompt of the name
-        self._default_prompt_name: str | None = value
-
-    @property
     def threads(self) -> int:
         """How many packs are computed side by side.
 
@@ -155,9 +148,6 @@ class TextModel(ModuleFace):
     @truncation.setter
     def truncation(self, value: str) -> None:
         self._truncation: str = Truncation.check_mode(value)
-
-    def _choose_prompt(self, prompt_name: str | None, prompt: str | None) -> str:
-        return choose_prompt(self.prompts, self.default_prompt_name, prompt_name, prompt)
 
     # ---- processes ---------------------------------------------------------------------------------------------------
 
@@ -205,9 +195,9 @@ class TextModel(ModuleFace):
     def compute_chunk(self, inputs: list[Any], first: int, settings: Mapping[str, Any]) -> tuple[Packs, Truncation]:
         """Return the rows of the inputs, counted from ``first``, with their results; and what truncation cut."""
         more = dict(settings)
-        self.max_seq_length, self.truncation = more.pop("max_seq_length"), more.pop("truncation")
-        batch_size = more.pop("batch_size")
-        packs, truncation = self._in_packs(iter(inputs), len(inputs), *self._steps(**more), batch_size, False)
+        self.truncation, batch_size = more.pop("truncation"), more.pop("batch_size")
+        steps, limit = self._steps(**more), more["max_seq_length"]
+        packs, truncation = self._in_packs(iter(inputs), len(inputs), *steps, batch_size, False, limit)
         truncation.seen = first
         return [(rows + first, results) for rows, results in packs], truncation
 
@@ -226,10 +216,11 @@ class TextModel(ModuleFace):
         chunk_size: int | None,
     ) -> tuple[Iterator[tuple[np.ndarray, Sequence[Any]]], Truncation]:
         """Do what `_in_packs` does, here or in the processes of a pool."""
+        limit = settings["max_seq_length"]
         if workers is None:
-            return self._in_packs(inputs, count, *self._steps(**settings), batch_size, show_progress_bar)
-        truncation = Truncation(self.truncation, self.max_seq_length)
-        more = {"max_seq_length": self.max_seq_length, "truncation": self.truncation, "batch_size": batch_size}
+            return self._in_packs(inputs, count, *self._steps(**settings), batch_size, show_progress_bar, limit)
+        truncation = Truncation(self.truncation, limit or self.max_seq_length)
+        more = {"truncation": self.truncation, "batch_size": batch_size}
         packs = workers.packs(inputs, count, chunk_size, {**settings, **more}, truncation)
         return with_progress(packs, count, show_progress_bar), truncation
 
@@ -243,13 +234,20 @@ class TextModel(ModuleFace):
         compute: Compute,
         batch_size: int,
         show_progress_bar: bool | None,
+        limit: int | None = None,
         window: int = WINDOW_TEXTS,
+        read_ahead: bool = False,
     ) -> tuple[Iterator[tuple[np.ndarray, Sequence[Any]]], Truncation]:
-        """Return an iterator over ``(rows, results)``, and the count of truncated texts, complete at its end."""
-        truncation = Truncation(self.truncation, self.max_seq_length)
+        """Return an iterator over ``(rows, results)``, and the count of truncated texts, complete at its end.
+
+        ``limit`` is how many tokens ``tokenize`` leaves of a text; None for a limit that it does not keep.
+        """
+        truncation = Truncation(self.truncation, limit or self.max_seq_length)
 
         def tokenize_and_count(batch: list[Any]) -> list[Tokens]:
             tokens, lost = tokenize(batch)
+            if limit is None:  # nothing was cut
+                self._check_positions(tokens, truncation.seen)
             truncation.add(lost)
             return tokens
 
@@ -266,8 +264,19 @@ class TextModel(ModuleFace):
             max_tokens=PACK_TOKENS if pack_tokens is None else pack_tokens(self.transformer.model.config),
             max_texts=batch_size,
             window=window,
+            read_ahead=read_ahead or count is not None,
         )
         return with_progress(packs, count, show_progress_bar), truncation
+
+    def _check_positions(self, tokens: list[Tokens], start: int) -> None:
+        """Raise a `ValueError` for an input of more tokens than the model has positions."""
+        positions = self.config.max_tokens
+        for i, one in enumerate(tokens, start):
+            if len(one.input_ids) > positions:
+                raise ValueError(
+                    f"input {i} has {len(one.input_ids)} tokens, but the model has {positions} positions: leave "
+                    "truncation=False out, or shorten the input"
+                )
 
     def _in_chunks(
         self,
@@ -278,11 +287,9 @@ class TextModel(ModuleFace):
         batch_size: int,
         show_progress_bar: bool | None,
         size: int,
+        read_ahead: bool,
     ) -> Iterator[tuple[list[Any], np.ndarray]]:
-        """Run over the inputs as one run; yield ``size`` of them at a time with their results, in their order.
-
-        The next chunk is tokenized and computed while the caller works on this one.
-        """
+        """Run over the inputs as one run; yield ``size`` of them at a time with their results, in their order."""
         read: deque[Any] = deque()
 
         def remembered() -> Iterator[Any]:
@@ -291,7 +298,7 @@ class TextModel(ModuleFace):
                 yield one
 
         packs, truncation = self._in_packs(
-            remembered(), count, tokenize, compute, batch_size, show_progress_bar, window=size
+            remembered(), count, tokenize, compute, batch_size, show_progress_bar, size, read_ahead
         )
         start, parts = 0, list[tuple[np.ndarray, np.ndarray]]()
         for rows, results in packs:  # a chunk is a window of `in_packs`, which is finished before the next one begins

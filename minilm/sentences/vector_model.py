@@ -18,17 +18,18 @@ from ..vectors.similarity import SIMILARITIES, SimilarityFunction, similarity_na
 from .inputs import as_texts
 from .model_card import card
 from .modules import Dense, Normalize, Pooling
+from .processing import tokenize, with_prompt
+from .prompted import PromptedModel
 from .saving import write_sentence_transformer
-from .text_model import TextModel
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class VectorModel(TextModel):
+class VectorModel(PromptedModel):
     """A transformer, a pooling, and steps after it; with the settings that `encode` goes by."""
 
-    settings: ClassVar[tuple[str, ...]] = (*TextModel.settings, "pooling", "steps")
+    settings: ClassVar[tuple[str, ...]] = (*PromptedModel.settings, "pooling", "steps")
     SUPPORTED_SIMILARITY_FN_NAMES: ClassVar[tuple[str, ...]] = tuple(SIMILARITIES)
     model_type: ClassVar[str] = "SentenceTransformer"
     default_huggingface_organization: ClassVar[str | None] = "sentence-transformers"
@@ -128,12 +129,16 @@ class VectorModel(TextModel):
 
     def is_singular_input(self, inputs: Any) -> bool:
         """Whether this is one text, and not many."""
-        return isinstance(inputs, str)
+        return isinstance(inputs, (str, Mapping))
 
-    def preprocess(self, inputs: Sequence[str], prompt: str | None = None) -> Any:
-        """Return ids, token types and mask of the texts, cut to `max_seq_length`: int64 arrays [texts, tokens]."""
-        texts = [(prompt or "") + text for text in as_texts(inputs)[0]]
-        return self.tokenizer(texts, padding=True, truncation=True, max_length=self.max_seq_length, return_tensors="np")
+    def preprocess(
+        self, inputs: Sequence[Any], prompt: str | None = None, processing_kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return ids, token types and mask of texts or pairs, cut to `max_seq_length`: int64 arrays [texts, tokens].
+
+        ``processing_kwargs`` are settings of the tokenizer's call, ``{"text": {"max_length": 64}}``, and win.
+        """
+        return self._preprocessed(list(as_texts(inputs)[0]), prompt, processing_kwargs)
 
     def tokenize(self, texts: Sequence[str]) -> Any:
         """Return what `preprocess` returns, by its name until sentence-transformers 5.3."""
@@ -145,11 +150,11 @@ class VectorModel(TextModel):
         An int for a string, an int64 array [texts] for many. What has more than `max_seq_length` will be cut.
         """
         prompt = self._choose_prompt(prompt_name, prompt)
-        single = isinstance(texts, str)
+        single = self.is_singular_input(texts)
         iterator, _ = as_texts([texts] if single else texts)
         counts: list[int] = []
-        while batch := [prompt + text for text in itertools.islice(iterator, 1024)]:
-            counts += (len(tokens.input_ids) for tokens in self.tokenizer.encode_packed(batch)[0])
+        while batch := list(itertools.islice(iterator, 1024)):
+            counts += (len(one.input_ids) for one in tokenize(self.tokenizer, with_prompt(prompt, batch), None)[0])
         return counts[0] if single else np.array(counts, np.int64)
 
     def __call__(self, features: Mapping[str, Any]) -> dict[str, Any]:

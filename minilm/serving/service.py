@@ -119,10 +119,10 @@ class Service:
 
     def prompt(self, model: ServedModel, name: str | None) -> str:
         """Return the prompt of that name, or the default one; raise a `ServiceError` if there is none."""
-        name = name if name is not None else self.settings.default_prompt_name or model.model.default_prompt_name
+        name = name if name is not None else self.settings.default_prompt_name or model.embedder.default_prompt_name
         if name is None:
             return ""
-        prompts = model.model.prompts
+        prompts = model.embedder.prompts
         if name not in prompts:
             known = ", ".join(map(repr, prompts)) or "none"
             raise ServiceError("Validation", f"`prompt_name` {name[:100]!r} is unknown; {model.name} has: {known}")

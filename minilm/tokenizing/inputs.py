@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from .pieces import PIECE, Pieces
 from .texts import check_batch, check_text, shorten
 
 
@@ -51,6 +52,17 @@ class Inputs:
             for name, many in (("text", texts), ("text_pair", pairs))
         ]
         return cls(checked[0] or [], checked[1], is_one)
+
+    def starts(self, room: int | None, pieces: Pieces) -> Inputs:
+        """Leave out most of what truncation to ``room`` tokens cuts off long texts, so that it is not tokenized.
+
+        Pairs stay as they are: how much one text loses depends on how long the other is.
+        """
+        if room is None or self.text_pairs is not None or all(len(text) <= PIECE for text in self.texts):
+            return self
+        return replace(
+            self, texts=[text if len(text) <= PIECE else pieces.start(text, room + 1) for text in self.texts]
+        )
 
 
 def check_equal_lengths(texts: Any, text_pairs: Any) -> None:

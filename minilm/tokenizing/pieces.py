@@ -14,6 +14,7 @@ from typing import Any
 
 import tokenizers
 
+from .failures import raise_if_not_the_librarys
 from .pipeline import describe
 
 PIECE = 1 << 15  # characters; longer texts are cut to pieces of this size or a little more
@@ -62,6 +63,21 @@ class Pieces:
             yield text[start : found.start()]
             start = found.start()
         yield text[start:]
+
+    def start(self, text: str, enough: int) -> str:
+        """Return so many pieces from the start of a text that they have ``enough`` tokens."""
+        tokens = length = 0
+        for piece in self.of(text):
+            try:
+                (encoding,) = self._rust.encode_batch_fast([piece], add_special_tokens=False)
+            except BaseException as error:  # a panic; the text as a whole fails again, and the error says which it is
+                raise_if_not_the_librarys(error)
+                return text
+            tokens += len(encoding)
+            length += len(piece)
+            if tokens >= enough:
+                break
+        return text[:length]
 
 
 def find_cuts(rust: tokenizers.Tokenizer) -> re.Pattern[str] | None:

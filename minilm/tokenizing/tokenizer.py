@@ -112,19 +112,23 @@ class Tokenizer(Vocabulary):
         return [token_id for part in parts for token_id in part]
 
     def encode_packed(
-        self, texts: Sequence[str], max_length: int | None = None, *, text_pairs: Sequence[str] | None = None
+        self,
+        texts: Sequence[str],
+        max_length: int | None = None,
+        *,
+        text_pairs: Sequence[str] | None = None,
+        strategy: str = "longest_first",
     ) -> tuple[list[Tokens], np.ndarray]:
         """Tokenize many texts, or pairs of texts, for `minilm.sentences.running`, which wants no padding.
 
         Parameters
         ----------
-        texts
-            The texts, or the first of each pair.
+        texts, text_pairs
+            The texts, or the first and the second ones of pairs.
         max_length
-            Longer inputs are cut to so many tokens, special tokens included, from the longer text of a pair first, at
-            `truncation_side`. None: nothing is cut.
-        text_pairs
-            The second texts, as many as ``texts``.
+            Longer inputs are cut to so many tokens, special ones included, at `truncation_side`; None cuts nothing.
+        strategy
+            Which text of a pair loses tokens, see `minilm.tokenizing.lengths.kept_lengths`: the longer one by default.
 
         Returns
         -------
@@ -144,7 +148,7 @@ class Tokenizer(Vocabulary):
         """
         check_equal_lengths(texts, text_pairs)
         template = self._single if text_pairs is None else self._pair
-        room = Lengths(truncation="longest_first", max_length=max_length).room(template.special_tokens)
+        room = Lengths(truncation=strategy, max_length=max_length).room(template.special_tokens)
         from_left, typed = self.truncation_side == "left", "token_type_ids" in self._model_input_names
         enough = None if room is None or text_pairs is not None else room + MOST_LOST
         firsts = self._ids(texts, "text", enough)
@@ -154,7 +158,7 @@ class Tokenizer(Vocabulary):
             total = len(first) + len(second)
             if room is not None and total > room:
                 lost[i] = min(total - room, MOST_LOST)
-                keep_first, keep_second = kept_lengths(len(first), len(second), room, "longest_first")
+                keep_first, keep_second = kept_lengths(len(first), len(second), room, strategy)
                 if from_left:
                     first, second = first[len(first) - keep_first :], second[len(second) - keep_second :]
                 else:
@@ -246,6 +250,8 @@ class Tokenizer(Vocabulary):
         lengths.check_padding(self.pad_token, self.pad_token_id)
         inputs = Inputs.read(text, text_pair, is_split_into_words)
 
+        if cut_side == "right" and not (is_split_into_words or return_overflowing_tokens):
+            inputs = inputs.starts(lengths.room(self._single.special_tokens * add_special_tokens), self._pieces)
         encodings = self._encode(inputs, lengths, cut_side, add_special_tokens, is_split_into_words)
         width = lengths.width([len(encoding) for encoding in encodings])
         if width:

@@ -480,3 +480,38 @@ def test_models_of_the_common_shapes(model: Published, tmp_path: Path, model_dir
         expected = getattr(theirs, encode)(chosen)
         scale = max(1, abs(expected).max())  # vectors that are not normalized have components of up to 4
         assert close(getattr(ours, encode)(chosen) / scale, expected / scale)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"prompt": "query: "},
+        {"processing_kwargs": {"text": {"max_length": 9}}},
+        {"processing_kwargs": {"text": {"max_length": 12, "truncation": "only_first"}, "common": {"padding": True}}},
+    ],
+)
+def test_pairs_and_where_a_call_cuts(settings: dict[str, Any], tiny: Path) -> None:
+    from sentence_transformers import SentenceTransformer as Theirs
+
+    ours, theirs = SentenceTransformer(tiny, truncation="silent"), Theirs(str(tiny), device="cpu")
+    long = "the quick brown fox jumps over the lazy dog"
+    inputs: list[Any] = [(long, "a cat"), ["a", "b"], (f"{long} {long}", "some more"), {"text": ("one", "two")}]
+    assert close(ours.encode(inputs, **settings), theirs.encode(inputs, **settings))
+    if "only_first" not in str(settings):
+        inputs += [long, {"text": "some text"}]
+        assert close(ours.encode(inputs, **settings), theirs.encode(inputs, **settings))
+    listed, expected = (model.encode(inputs, convert_to_numpy=False, **settings) for model in (ours, theirs))
+    assert [type(one) for one in listed] == [type(one) for one in expected]
+
+
+def test_where_a_call_cuts_pairs(tmp_path: Path, model_dir: Path) -> None:
+    from sentence_transformers import CrossEncoder as Theirs
+
+    shape = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20}
+    folder = save_random_bert(tmp_path / "cross", model_dir, labels=1, max_position_embeddings=64, **shape)
+    ours, theirs = CrossEncoder(folder, truncation="silent"), Theirs(str(folder), device="cpu")
+    pairs = [("the quick brown fox", "jumps over the lazy dog " * 4), ("a", "b")]
+    for strategy in ("longest_first", "only_second"):
+        settings = {"processing_kwargs": {"text": {"max_length": 14, "truncation": strategy}}}
+        assert close(ours.predict(pairs, **settings), theirs.predict(pairs, **settings))

@@ -167,6 +167,55 @@ def test_what_is_saved_loads_in_transformers(family: str, kind: str, tmp_path: P
         np.testing.assert_array_equal(HEADS[kind].from_pretrained(tmp_path / str(i))(**batch)[0], ours(**batch)[0])
 
 
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_the_encoder_of_a_model_with_a_head(family: str, kind: str, tmp_path: Path) -> None:
+    """`base_model`, its name in the family's classes, and the table of words."""
+    labels = {} if kind in ("Model", "ForMaskedLM") else {"num_labels": 3}
+    theirs = random_model(family, kind, 5, **labels)
+    theirs.save_pretrained(tmp_path)
+    batch = random_batch(theirs, family, 5)
+    expected = run_torch(theirs.base_model, batch)
+    for backend in BACKENDS:
+        ours = HEADS[kind].from_pretrained(tmp_path, backend=backend)
+        assert ours.base_model_prefix == theirs.base_model_prefix
+        encoders = [ours.base_model] if kind == "Model" else [ours.base_model, getattr(ours, ours.base_model_prefix)]
+        for encoder in encoders:
+            assert type(encoder).__name__ == "BertModel"
+            output = encoder(**batch)
+            assert_close(output.last_hidden_state, expected.last_hidden_state, 1e-5)
+            pooled = getattr(expected, "pooler_output", None)
+            assert (output.pooler_output is None) == (pooled is None)
+            if pooled is not None:
+                assert_close(output.pooler_output, pooled, 1e-5)
+        table, other = ours.get_input_embeddings(), theirs.get_input_embeddings()
+        assert (table.num_embeddings, table.embedding_dim) == (other.num_embeddings, other.embedding_dim)
+        np.testing.assert_array_equal(table.weight, other.weight.detach().numpy())
+        ids = batch["input_ids"]
+        np.testing.assert_array_equal(table(ids), table.weight[ids])
+
+
+@pytest.mark.parametrize("kind", ["Model", "ForSequenceClassification"])
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_a_config_is_read_and_written(family: str, kind: str, tmp_path: Path) -> None:
+    import transformers
+
+    import minilm
+
+    labels = {"id2label": {0: "no", 1: "yes", 2: "perhaps"}, "label2id": {"no": 0, "yes": 1, "perhaps": 2}}
+    theirs = random_model(family, kind, 6, **({} if kind == "Model" else labels))
+    theirs.save_pretrained(tmp_path / "theirs")
+    config = minilm.BertConfig.from_pretrained(tmp_path / "theirs")
+    config.save_pretrained(tmp_path / "ours")
+    assert minilm.BertConfig.from_pretrained(tmp_path / "ours") == config
+    again = transformers.AutoConfig.from_pretrained(tmp_path / "ours")
+    assert type(again) is type(theirs.config) and again.architectures == theirs.config.architectures
+    before, after = theirs.config.to_dict(), again.to_dict()
+    read = set(FAMILIES[family].from_bert(config)) - {"num_labels"}
+    assert {name for name in read if before.get(name) != after.get(name)} == set()
+    assert again.id2label == theirs.config.id2label
+
+
 # ---- sentence models: a tokenizer of the family's kind, trained here -------------------------------------------------
 
 WORDS = " ".join(topics.values()).split()

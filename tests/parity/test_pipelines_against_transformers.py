@@ -186,6 +186,20 @@ def test_text_classification(
     assert_alike(one, other, TEXTS, {"top_k": 1, "max_length": 4})
 
 
+@pytest.mark.parametrize("names", [["contradiction", "neutral", "entailment"], ["ENTAILMENT", "other"], ["a", "b"]])
+def test_labels_of_ones_own(names: list[str], save: Callable[..., Path], both: Callable[..., Any]) -> None:
+    numbered = {"id2label": dict(enumerate(names)), "label2id": {label: i for i, label in enumerate(names)}}
+    one, other = both("zero-shot-classification", save("ForSequenceClassification", 7, **numbered))
+    for labels in (["sports", "cooking", "big city"], "sports, cooking", ["sports"]):
+        for settings in ({}, {"multi_label": True}, {"hypothesis_template": "About {}!", "multi_label": False}):
+            for inputs in (TEXTS[0], TEXTS[:3], TEXTS[:1]):
+                assert_alike(one, other, inputs, {"candidate_labels": labels, **settings})
+    assert_same(one(TEXTS[0], ["x", "y"]), other(TEXTS[0], ["x", "y"]))
+    assert_alike(one, other, "word " * 100, {"candidate_labels": ["x", "y"]})
+    one, other = both("zero-shot-classification", save("ForSequenceClassification", 7, **numbered), multi_label=True)
+    assert_alike(one, other, TEXTS[2], {"candidate_labels": ["x", "y"]})
+
+
 # ---- masks and features ----------------------------------------------------------------------------------------------
 
 
@@ -236,6 +250,7 @@ def test_the_settings_of_transformers_are_taken_or_refused_by_name(save: Callabl
         "fill-mask": transformers.FillMaskPipeline,
         "text-classification": transformers.TextClassificationPipeline,
         "token-classification": transformers.TokenClassificationPipeline,
+        "zero-shot-classification": transformers.ZeroShotClassificationPipeline,
     }.items():
         names = set(inspect.signature(theirs._sanitize_parameters).parameters) - {"self", "kwargs", "tokenizer_kwargs"}
         kind = minilm.pipelines.choosing.TASKS[task][0]

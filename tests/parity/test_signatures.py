@@ -28,7 +28,7 @@ NOT_FOR_INFERENCE = {
     "several devices": "^(e|f|p|t)p_|_tp_|_pp_|fsdp|parallel|distribute|shard|plan|context|tp_size|should_save|barrier",
     "decoders": "decoder|generat|chat|response",
     "other weights, other files": "resize_|tie|tied|dequantize|dummy_inputs|^set_|push_to_hub|buffer|retrieve",
-    "how transformers is built": "^is_|^can_|_class|^base_model|input_modalities|main_input|model_tags|post_init|"
+    "how transformers is built": "^is_|^can_|_class|^base_model_.p|input_modalities|main_input|model_tags|post_init|"
     "kernels|experts|compiled|init_context|attn_implementation|warn_if|auto_class|get_encoder|embeddings$",
     "changing a tokenizer": "^add_|train_new|update_post|set_truncation|convert_to_native|convert_added|slow",
     "files of older tokenizers": "vocab_files|save_vocabulary|chat_templates",

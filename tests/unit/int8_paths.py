@@ -14,7 +14,7 @@ import numpy as np
 
 from minilm.backends.numba import jit
 
-if len(sys.argv) > 1:
+if __name__ == "__main__" and len(sys.argv) > 1:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     jit.target_machine = lambda: (sys.argv[1], "", sys.argv[2])

@@ -101,7 +101,7 @@ def test_the_next_window_is_tokenized_while_this_one_is_computed() -> None:
         return total_ids(pack)
 
     windows = [1] * 6 + [2] * 6
-    list(in_packs(windows, tokenize_and_tell, wait_for_the_next, threads=1, window=6))
+    list(in_packs(windows, tokenize_and_tell, wait_for_the_next, window=6, read_ahead=True))
     assert at_work
     assert all(at_work)
 

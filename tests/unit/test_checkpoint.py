@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import mmap
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from minilm import parameters
 from minilm.backends.numba.twins import release
 from minilm.config import BertConfig
+from minilm.loading import tensors
 from minilm.loading.checkpoint import load_params, read_config
 from minilm.loading.hub import ModelFiles, find_files
 from minilm.loading.tensors import DTYPES, CheckpointError, map_file, view
@@ -308,3 +311,17 @@ def test_released_memory_is_read_again(model_dir: Path) -> None:
     release(part)
     release(before)  # an array of its own is left alone
     np.testing.assert_array_equal(part, before)
+
+
+def test_a_file_is_closed_when_the_interpreter_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By then the names of modules are None."""
+    (tmp_path / "weights").write_bytes(b"some bytes")
+    file = tensors.MappedFile.open(tmp_path / "weights")
+    descriptor, failed = file._descriptor, []
+    monkeypatch.setattr(sys, "unraisablehook", failed.append)
+    with monkeypatch.context() as at_the_end:
+        at_the_end.setattr(tensors, "os", None)
+        del file
+    assert failed == []
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

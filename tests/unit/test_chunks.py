@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sqlite3
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -123,6 +124,32 @@ def test_a_chunk_does_not_wait_for_the_next_one(model: SentenceTransformer) -> N
     assert not thread.is_alive()
 
 
+def test_an_iterator_is_read_in_the_thread_that_calls(model: SentenceTransformer, head: Any) -> None:
+    """A cursor of SQLite raises in any other one. ``read_ahead`` allows another thread."""
+    database = sqlite3.connect(":memory:")
+    database.execute("create table texts (text)")
+    database.executemany("insert into texts values (?)", [(text,) for text in TEXTS * 3])
+    query = "select text from texts"
+    chunks = model.encode_chunks((text for (text,) in database.execute(query)), 2)
+    assert [text for texts, _ in chunks for text in texts] == TEXTS * 3
+    labels = TextClassifier(modules=head(3)).predict_chunks((text for (text,) in database.execute(query)), 2)
+    assert sum(len(texts) for texts, _ in labels) == 21
+    pairs = CrossEncoder(modules=head(1)).predict_chunks(database.execute("select text, 'a' from texts"), 2)
+    assert sum(len(texts) for texts, _ in pairs) == 21
+
+    readers: set[int] = set()
+
+    def texts() -> Iterator[str]:
+        for text in TEXTS * 3:
+            readers.add(threading.get_ident())
+            yield text
+
+    for read_ahead in (False, True):
+        assert sum(len(texts) for texts, _ in model.encode_chunks(texts(), 2, read_ahead=read_ahead)) == 21
+        assert (len(readers) > 1) == read_ahead
+    database.close()
+
+
 def test_settings_are_checked_at_once(model: SentenceTransformer) -> None:
     for settings, message in (
         ({"size": 0}, "size must be an integer of at least 1, got 0"),
@@ -212,5 +239,5 @@ def test_a_stream_of_texts_to_classify(classifier: TextClassifier) -> None:
 def test_what_is_no_classifier_is_refused(model: SentenceTransformer) -> None:
     with pytest.raises(ValueError, match="expected one Transformer with a BertForSequenceClassification"):
         TextClassifier(modules=[model.transformer])
-    with pytest.raises(TypeError, match=r"input 1: expected a pair of strings, got str 'b'"):
-        TextClassifier.predict(model, [("a", "b"), "b"])
+    with pytest.raises(TypeError, match=r"input 1: expected a pair of strings, got list \['b'\]"):
+        TextClassifier.predict(model, [("a", "b"), ["b"]])

@@ -334,6 +334,33 @@ def test_unexpected_keys_are_left_out_if_asked_for(
         minilm.AutoModel.from_pretrained(tmp_path, strict=False)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_encoder_of_a_model_with_a_head(engine: str, make: Callable[..., Any]) -> None:
+    model = make(models.BertForSequenceClassification, engine, num_labels=3)
+    encoder = model.base_model
+    assert model.base_model_prefix == "bert" and encoder.base_model is encoder
+    output, again = encoder(**batch()), model.bert(**batch())
+    np.testing.assert_array_equal(output.last_hidden_state, again.last_hidden_state)
+    expected = model(**batch(), output_hidden_states=True).hidden_states[-1]
+    np.testing.assert_array_equal(output.last_hidden_state, expected)
+    assert output.pooler_output is not None and make(models.BertForMaskedLM).base_model(**batch()).pooler_output is None
+    copied = pickle.loads(pickle.dumps(encoder))
+    np.testing.assert_array_equal(copied(**batch())[0], output[0])
+    table = model.get_input_embeddings()
+    assert table.weight is model.params["bert"]["embeddings"]["word_embeddings"]["weight"]
+    assert (table.num_embeddings, table.embedding_dim, table(np.array([[3, 4]])).shape) == (37, 12, (1, 2, 12))
+    with pytest.raises(AttributeError, match="a BertForSequenceClassification has no 'roberta'"):
+        model.roberta  # noqa: B018
+
+
+def test_a_config_is_read_and_written(tmp_path: Path, tiny_config: BertConfig) -> None:
+    config = dataclasses.replace(tiny_config, id2label={0: "no", 1: "yes"}, num_labels=2, architectures=("BertModel",))
+    config.save_pretrained(tmp_path)
+    assert BertConfig.from_pretrained(tmp_path) == BertConfig.from_pretrained(str(tmp_path)) == config
+    assert BertConfig.from_pretrained(tmp_path, output_attentions=True).output_attentions
+    assert json.loads((tmp_path / "config.json").read_text())["label2id"] == {"no": 0, "yes": 1}
+
+
 def test_probabilities_follow_the_config(make: Callable[..., Any]) -> None:
     logits = np.array([[0.3, -1.2]], np.float32)
     one_of = make(models.BertForSequenceClassification, num_labels=2)

@@ -324,6 +324,18 @@ def test_arguments_for_a_name_are_refused_with_modules(model: SentenceTransforme
 # ---- saving and evaluation -------------------------------------------------------------------------------------------
 
 
+def test_the_card_names_the_model_of_the_hub(tmp_path: Path, folder: Path) -> None:
+    loaded = SentenceTransformer("all-MiniLM-L6-v2")
+    data = loaded.model_card_data
+    assert data.base_model == "sentence-transformers/all-MiniLM-L6-v2" and len(data.base_model_revision) == 40
+    loaded.save_pretrained(tmp_path / "a")
+    text = (tmp_path / "a" / "README.md").read_text(encoding="utf-8")
+    assert "\nbase_model: sentence-transformers/all-MiniLM-L6-v2\n" in text
+    mine = ModelCardData(base_model="me/brief")
+    assert SentenceTransformer("all-MiniLM-L6-v2", model_card_data=mine).model_card_data.base_model == "me/brief"
+    assert SentenceTransformer(folder).model_card_data.base_model is None
+
+
 def test_the_card_says_what_is_known(model: SentenceTransformer, tmp_path: Path) -> None:
     data = ModelCardData(language="de", license="mit", model_name="Brief", model_id="me/brief", tags=["letters"])
     mine = SentenceTransformer(modules=list(model), model_card_data=data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -168,6 +168,47 @@ def test_the_rest_of_a_long_text_is_not_tokenized(tokenizer: Tokenizer, monkeypa
     tokenizer.encode_packed(["a" * 3000] * 500, 9)
     assert max(seen) <= tokenizer_module.CHUNK_CHARACTERS
     assert len(seen) < 10
+
+
+@pytest.mark.parametrize("kind", KNOWN)
+def test_a_call_does_not_tokenize_the_rest_either(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, tokenizer = random.Random(kind), Tokenizer(KNOWN[kind]())
+    texts = ["".join(rng.choices(ALPHABET, k=rng.choice([1, 60, 900]))) for _ in range(30)]
+    wanted = {"return_offsets_mapping": True, "return_length": True, "truncation": True}
+    for side in ("right", "left"):
+        for max_length in (1, 7, 64, 150):
+            settings = {**wanted, "max_length": max_length, "truncation_side": side}
+            whole = tokenizer(texts, **settings)
+            with monkeypatch.context() as patch:
+                patch.setattr("minilm.tokenizing.pieces.PIECE", 40)
+                patch.setattr("minilm.tokenizing.inputs.PIECE", 40)
+                assert dict(tokenizer(texts, **settings)) == dict(whole)
+
+
+def test_how_much_of_a_long_text_a_call_tokenizes(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    split = Tokenizer._split
+
+    def count(self: Tokenizer, texts: list[str], *args: object, **options: object) -> object:
+        seen.append(sum(map(len, texts)))
+        return split(self, texts, *args, **options)
+
+    def piece_by_piece(self: Pieces, text: str) -> Iterator[str]:
+        for piece in of(self, text):
+            seen.append(len(piece))
+            yield piece
+
+    of = Pieces.of
+    monkeypatch.setattr(Pieces, "of", piece_by_piece)
+    monkeypatch.setattr(Tokenizer, "_split", count)
+    long = "a b. " * 400_000
+    encoded = tokenizer([long, "c"], truncation=True, max_length=9, return_offsets_mapping=True)
+    assert encoded["input_ids"] == [[2, 5, 6, 8, 5, 6, 8, 5, 3], [2, 7, 3]] and sum(seen) < 3 * PIECE
+    assert encoded["offset_mapping"][0][-2] == (10, 11)
+    for settings in ({}, {"truncation": True, "max_length": 9, "return_overflowing_tokens": True}):
+        seen.clear()
+        tokenizer(long, **settings)
+        assert sum(seen) == len(long)
 
 
 def test_errors_name_the_text(tokenizer: Tokenizer) -> None:

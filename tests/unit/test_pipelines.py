@@ -114,6 +114,28 @@ def test_texts_pairs_and_scores(make: Callable[..., Any]) -> None:
     assert [one["score"] for one in every] == pytest.approx(list(np.exp(logits) / np.exp(logits).sum()), abs=1e-6)
 
 
+def test_labels_of_ones_own(make: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        pipe = make("zero-shot-classification", "numpy", hypothesis_template="w9 {}")
+    assert "no label of the model begins with 'entail' (O, B-A, I-A): the last one is taken for it" in caplog.text
+    found = pipe("w1 w2s", "w3, w4", multi_label=True)
+    logits = {label: pipe.model(**pipe.tokenizer("w1 w2s", f"w9 {label}", return_tensors="np")).logits[0]
+              for label in ("w3", "w4")}  # fmt: skip
+    expected = {label: 1 / (1 + np.exp(row[0] - row[2])) for label, row in logits.items()}
+    assert found["sequence"] == "w1 w2s" and found["scores"] == sorted(found["scores"], reverse=True)
+    assert dict(zip(found["labels"], found["scores"], strict=True)) == pytest.approx(expected, abs=1e-6)
+    texts = ["w1 w2s", "w5"]
+    assert same(list(pipe(iter(texts), candidate_labels=["w3", "w4"])), pipe(texts, ["w3", "w4"]))
+    assert pipe([], ["w3"]) == []
+    for bad in ({}, {"candidate_labels": []}, {"candidate_labels": ["a", 3]}):
+        with pytest.raises(ValueError, match="candidate_labels must be labels, as a list of strings"):
+            pipe("w1", **bad)
+    with pytest.raises(ValueError, match=r"hypothesis_template must have \{\} where the label goes, got 'w9'"):
+        pipe("w1", ["w3"], hypothesis_template="w9")
+    with pytest.raises(TypeError, match="input 1: expected a text, got 3"):
+        pipe(["w1", 3], ["w3"])
+
+
 def test_fill_mask_with_targets(make: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
     pipe = make("fill-mask")
     every = pipe("w1 [MASK]", top_k=len(PIECES))
