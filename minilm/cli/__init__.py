@@ -16,6 +16,7 @@ from .evaluate import evaluate
 from .finetune import finetune
 from .indexing import index
 from .parity import parity
+from .plots import plots
 from .searching import search
 from .serve import serve
 
@@ -49,6 +50,7 @@ for _command in (
     inspection.info,
     inspection.profile,
     parity,
+    plots,
     bench,
 ):
     main.add_command(_command)
