@@ -58,6 +58,7 @@ _HOMES = {
     "XLMRobertaForSequenceClassification": "models",
     "XLMRobertaForTokenClassification": "models",
     "XLMRobertaModel": "models",
+    "as_sentence_transformers": "integrations.standin",
     "available_backends": "backends",
     "community_detection": "vectors.search",
     "cos_sim": "vectors.similarity",

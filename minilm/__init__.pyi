@@ -6,6 +6,7 @@ from .config import BertConfig as BertConfig
 from .indexing.index import Index as Index
 from .inspection.sts import evaluate_sts as evaluate_sts
 from .inspection.trace import trace as trace
+from .integrations.standin import as_sentence_transformers as as_sentence_transformers
 from .models import (
     AlbertForMaskedLM as AlbertForMaskedLM,
     AlbertForSequenceClassification as AlbertForSequenceClassification,

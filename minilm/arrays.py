@@ -30,6 +30,20 @@ def array_namespace(*arrays: Array) -> ModuleType:
     return xp
 
 
+def summary(x: Any) -> str:
+    """Say in short what arrays there are: type and shape instead of numbers; anything else as it represents itself.
+
+    >>> summary(np.zeros((2, 3), np.float32)), summary((np.zeros(4), np.ones(4))), summary([101, 102])
+    ('float32 [2, 3]', '2 × float64 [4]', '[101, 102]')
+    """
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return f"{str(x.dtype).removeprefix('torch.')} {[*x.shape]}"
+    if isinstance(x, tuple) and x:
+        parts = [summary(part) for part in x]
+        return f"{len(parts)} × {parts[0]}" if len(set(parts)) == 1 else f"({', '.join(parts)})"
+    return repr(x)
+
+
 def is_tensor(x: Any) -> bool:
     """Whether this is a tensor of PyTorch, or a list of them; nothing is imported to find out."""
     first = x[0] if isinstance(x, (list, tuple)) and x else x

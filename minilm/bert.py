@@ -15,6 +15,18 @@ Shapes, here and everywhere::
 Tokens meet in attention and nowhere else. So attention comes in as an argument, a function of (query, key, value), and
 the same network serves two layouts: *padded* [batch, tokens, hidden], as Hugging Face lays a batch out, and *packed*
 [total_tokens, hidden], texts end to end with no padding between them. Below, ``...`` is either.
+
+Called by hand, with a checkpoint's parameters and the reference operations:
+
+>>> import numpy as np
+>>> from minilm import AutoModel, heads, operations
+>>> model = AutoModel.from_pretrained("sentence-transformers/all-MiniLM-L6-v2", backend="numpy")
+>>> params, config, ops = model.params, model.config, operations.REFERENCE
+>>> ids, mask = np.array([[101, 7592, 102]]), np.ones((1, 3), np.int64)  # [CLS] hello [SEP]
+>>> attention = padded_attention(mask, config.num_attention_heads, ops)
+>>> *_, (states, probabilities) = bert(params, ids, 0 * ids, np.arange(3)[None], attention, config, ops)
+>>> states.shape, probabilities.shape, ops.normalize(heads.pool(states, mask, ["mean"], ops)).shape
+((1, 3, 384), (1, 12, 3, 3), (1, 384))
 """
 
 from __future__ import annotations

@@ -11,10 +11,12 @@ from .. import __version__
 from . import heads, inspection, sentences
 from .app import App
 from .bench import bench
+from .bulk import bulk
 from .evaluate import evaluate
 from .finetune import finetune
 from .indexing import index
 from .parity import parity
+from .plots import plots
 from .searching import search
 from .serve import serve
 
@@ -40,6 +42,7 @@ for _command in (
     heads.rerank,
     heads.classify,
     heads.fill_mask,
+    bulk,
     serve,
     finetune,
     evaluate,
@@ -47,6 +50,7 @@ for _command in (
     inspection.info,
     inspection.profile,
     parity,
+    plots,
     bench,
 ):
     main.add_command(_command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -157,10 +156,10 @@ def _machine() -> dict[str, Any]:
 
 
 def _checkpoint(choice: ModelChoice) -> dict[str, Any]:
-    from .. import parameters
     from ..bench.stage import FILES, max_tokens
     from ..loading.checkpoint import read_config
     from ..loading.hub import find_files, sha256
+    from ..models import AutoModel
 
     files = find_files(choice.name, **choice.where)
     config = read_config(files)
@@ -168,7 +167,7 @@ def _checkpoint(choice: ModelChoice) -> dict[str, Any]:
         f"{config.num_hidden_layers} layers, hidden {config.hidden_size}, {config.num_attention_heads} heads, "
         f"intermediate {config.intermediate_size}, vocabulary {config.vocab_size:,}, {config.hidden_act}"
     )
-    count = sum(math.prod(shape) for shape in parameters.bert(config, "").values())
+    count = AutoModel.from_pretrained(choice.name, backend="numpy", **choice.where).num_parameters()
     found = {name: path for name in FILES if (path := files.get(name)) is not None}
     return {
         "name": files.name,

@@ -48,7 +48,7 @@ def parity(
     """Compare sublayer by sublayer.
 
     Ours in float32, PyTorch's where it is installed, and a port's, each against the same network in float64. The TEXTs
-    are one padded batch, by default three of different lengths.
+    are one padded batch, by default three of different lengths. The verdict comes first, then the table.
 
     To check a port, --save what is expected, write your own intermediate results under the same names, and compare
     --against them: the first sublayer that float32 rounding does not explain is named. The exit code is 1 if there is
@@ -64,7 +64,14 @@ def parity(
     draw = chart("parity_chart", plot_file)
     if save is not None:
         with replacing(save) as stream:
-            comparison.save_intermediates(stream.name, model, given, **where)
+            written = comparison.save_intermediates(stream.name, model, given, **where)
+        batch, tokens = written["input_ids"].shape
+        sublayers = [name for name in written if name not in comparison.INPUTS]
+        click.echo(
+            f"written to {save}: {len(sublayers)} sublayers, {sublayers[0]} to {sublayers[-1]}, in float64, and "
+            f"{', '.join(comparison.INPUTS)}; a padded batch of {batch} texts, {tokens} tokens wide",
+            err=True,
+        )
         return
     if backward:
         from ..inspection.backward import measure_backward

@@ -7,10 +7,11 @@ sublayer. A mistake is much larger, from the first sublayer on that it touches.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
-import itertools
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +49,13 @@ class Difference:
         ``max |x - y|``.
     relative
         ``‖x - y‖₂ / ‖arbiter‖₂``. Infinite where a number is not finite.
+    dtype
+        The type of the column's numbers.
     """
 
     largest: float
     relative: float
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,12 @@ class Parity:
         """The first sublayer where the column is further from the arbiter than rounding explains, or None."""
         return next((sublayer.name for sublayer in self.sublayers if sublayer.is_wrong(column)), None)
 
+    @property
+    def verdict(self) -> str:
+        """What follows from the table, a paragraph for each column: what is wrong first, then the port, then we."""
+        order = sorted(self.columns, key=lambda column: (self.first_wrong(column) is None, column != FILE))
+        return "\n".join(self._verdict(column) for column in order)
+
     def __str__(self) -> str:
         width = max(len(sublayer.name) for sublayer in self.sublayers)
         lines = [
@@ -111,31 +121,48 @@ class Parity:
         ]
         for sublayer in self.sublayers:
             cells = [_cell(sublayer.differences.get(column)) for column in self.columns]
-            wrong = [
-                column for column in self.columns if column != BETWEEN and self.first_wrong(column) == sublayer.name
-            ]
+            wrong = [column for column in self.columns if self.first_wrong(column) == sublayer.name]
             mark = f"  ← {', '.join(wrong)}: the first that rounding does not explain" if wrong else ""
             lines.append(f"{sublayer.name:{width}}  {sublayer.scale:9.3g}  {'  '.join(cells)}{mark}")
-        return "\n".join([*lines, "", *(self._verdict(column) for column in self.columns)])
+        return "\n".join([self.verdict, "", *lines])
 
     def _verdict(self, column: str) -> str:
-        """One line on a column: where it goes wrong, or how large it gets and where it grows most."""
+        """Say of a column whether it is right, or from where on it is wrong; then how much of it was compared."""
         rows = [sublayer for sublayer in self.sublayers if column in sublayer.differences]
-        wrong = next((i for i, sublayer in enumerate(rows) if sublayer.is_wrong(column)), None)
-        if wrong is not None and column != BETWEEN:
-            first, found = rows[wrong], rows[wrong].differences[column].relative
-            return (
-                f"{column}: wrong from {first.name} on, by {found:.1e} where rounding makes {first.rounding:.1e}; "
-                f"of the sublayers before it, {wrong} were compared, and rounding explains them"
-            )
         largest = max(rows, key=lambda sublayer: sublayer.differences[column].largest)
-        sizes = [max(ROUNDING[0], sublayer.differences[column].relative) for sublayer in rows]
-        growth = [1.0, *(after / before for before, after in itertools.pairwise(sizes))]
-        factor = max(growth)
-        return (
-            f"{column}: at most {largest.differences[column].largest:.1e} apart, in {largest.name}; "
-            f"grows most, {factor:.1f} times, in {rows[growth.index(factor)].name}"
-        )
+        most = f"at most {largest.differences[column].largest:.1e} apart, in {largest.name}"
+        if column == BETWEEN:
+            return f"{column}: {most}"
+        missing = [sublayer.name for sublayer in self.sublayers if column not in sublayer.differences]
+        compared = f"{len(rows)} of {len(self.sublayers)} {self.what}s compared"
+        first = next((sublayer for sublayer in rows if sublayer.is_wrong(column)), None)
+        if first is None:
+            told = f"{column}: right, rounding explains all differences{' that were compared' if missing else ''}"
+            lines = [told, f"  {compared}; {most}"]
+        else:
+            by = f"{first.differences[column].relative:.1e} where rounding makes {first.rounding:.1e}"
+            lines = [f"{column}: wrong from {first.name} on, by {by}", f"  {compared}; {self._before(first, column)}"]
+        if missing:
+            lines.append(f"  missing: {len(missing)}, {_some(missing)}")
+        other = Counter(sublayer.differences[column].dtype for sublayer in rows)
+        del other["float32"]
+        lines += [f"  in {dtype}, not float32: {count} of them" for dtype, count in sorted(other.items())]
+        return "\n".join(lines)
+
+    def _before(self, first: Sublayer, column: str) -> str:
+        """Say what is known of what stands before a column's first wrong sublayer: it may be right, or missing."""
+        before = self.sublayers[: self.sublayers.index(first)]
+        right = [i for i, sublayer in enumerate(before) if column in sublayer.differences]
+        suspects = [sublayer.name for sublayer in before[right[-1] + 1 if right else 0 :]]
+        if suspects:
+            return f"the mistake may also be in what is missing just before it: {_some(suspects)}"
+        return f"the {len(right)} before it are right" if len(right) > 1 else (
+            "the one before it is right" if right else "it is the first of all"
+        )  # fmt: skip
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names) if len(names) <= most else f"{', '.join(names[: most - 1])}, … {names[-1]}"
 
 
 def _cell(difference: Difference | None) -> str:
@@ -195,7 +222,10 @@ def compare(
         for name, array in arbiter.items():
             exact = _kept(array, kept)
             found = {column: _kept(values[name], kept) for column, values in columns.items() if name in values}
-            differences = {column: _difference(x, exact, exact) for column, x in found.items()}
+            differences = {
+                column: dataclasses.replace(_difference(x, exact, exact), dtype=str(columns[column][name].dtype))
+                for column, x in found.items()
+            }
             if OURS in found and TORCH in found:
                 differences[BETWEEN] = _difference(found[OURS], found[TORCH], exact)
             yield Sublayer(name, float(np.abs(exact).max()), differences)
@@ -303,7 +333,7 @@ def save_intermediates(
     *,
     dtype: str = "float64",
     **settings: Any,
-) -> None:
+) -> dict[str, np.ndarray]:
     """Write the ids and the result of every sublayer to an ``.npz``, for a port to be compared with elsewhere.
 
     Parameters
@@ -316,11 +346,17 @@ def save_intermediates(
         What to run it on.
     dtype
         ``"float64"``, the arbiter, or ``"float32"``.
+
+    Returns
+    -------
+    dict of str to array
+        What was written: the ids under the names `INPUTS`, then the results in the order of the network.
     """
     model, encoded = _load(name_or_path, texts, dtype=dtype, **settings)
     values: dict[str, Any] = {**encoded, **intermediates(model, encoded)}
     with open(file, "wb") as stream:
         np.savez(stream, **values)
+    return values
 
 
 def read_intermediates(

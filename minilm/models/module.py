@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -186,6 +187,15 @@ class Module(Placed):
         def __getattr__(self, name: str) -> Any:  # only called for what is not there
             public = ", ".join(known for known in dir(type(self)) if not known.startswith("_"))
             raise AttributeError(f"a {type(self).__name__} has no {name!r}; it has {', '.join(_SETTABLE)}, {public}")
+
+    def __repr__(self) -> str:
+        arrays = {id(array): array for _, array in flatten(self.params)}  # ALBERT's layers share theirs
+        count = sum(math.prod(array.shape) for array in arrays.values())
+        return (
+            f"{type(self).__name__}({self.config.num_hidden_layers} layers, hidden {self.config.hidden_size}, "
+            f"{self.config.num_attention_heads} heads, vocabulary {self.config.vocab_size:,}; "
+            f"{count / 1e6:.1f} million parameters; {self.backend.name}, {self.backend.dtype})"
+        )
 
     def __call__(self, input_ids: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the network on a padded batch."""

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from .. import functional
-from ..arrays import Array, array_namespace
+from ..arrays import Array, array_namespace, summary
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelOutput(Mapping[str, Any]):
     """What a model returns: a mapping of the fields that are not None, in their order, as transformers has it.
 
@@ -42,8 +42,11 @@ class ModelOutput(Mapping[str, Any]):
     def __contains__(self, key: object) -> bool:
         return key in list(self)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}: {summary(value)}' for name, value in self.items())})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class BertModelOutput(ModelOutput):
     """What `BertModel` returns.
 
@@ -65,7 +68,7 @@ class BertModelOutput(ModelOutput):
     attentions: tuple[Array, ...] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HeadOutput(ModelOutput):
     """What a model with a head returns.
 

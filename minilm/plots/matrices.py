@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import MAP, axes_of, without_frame
+from .style import MAP, axes_of, signed_map, without_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,8 +18,16 @@ if TYPE_CHECKING:
 MOST_WRITTEN_CELLS = 150  # larger matrices show colours without numbers
 
 
-def attention_head(probabilities: Any, tokens: Sequence[str], ax: Axes | None = None) -> Axes:
+def attention_head(
+    probabilities: Any,
+    tokens: Sequence[str],
+    label: str = "attention probability",
+    largest: float | None = 1.0,
+    ax: Axes | None = None,
+) -> Axes:
     """Draw the attention probabilities of one head: rows are queries (which token looks), columns are keys (where).
+
+    All pictures share one scale of colours, from 0 to 1, unless told otherwise.
 
     Parameters
     ----------
@@ -26,8 +35,12 @@ def attention_head(probabilities: Any, tokens: Sequence[str], ax: Axes | None = 
         [tokens, tokens], queries first: ``output.attentions[layer][text, head]``.
     tokens
         Their names, for both axes.
+    label
+        What the numbers are, if not probabilities.
+    largest
+        The number that is drawn darkest; None for the largest of these.
     """
-    ax = _matrix(probabilities, tokens, tokens, "attention probability", ax, smallest=0.0)
+    ax = _matrix(probabilities, tokens, tokens, label, ax, MAP, 0.0, largest)
     ax.set(
         xlabel="… at this token", ylabel="This token looks …", title="Where each token looks: every row adds up to 1"
     )
@@ -35,9 +48,16 @@ def attention_head(probabilities: Any, tokens: Sequence[str], ax: Axes | None = 
 
 
 def token_similarity(
-    values: Any, rows: Sequence[str], columns: Sequence[str], label: str = "cosine similarity", ax: Axes | None = None
+    values: Any,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    label: str = "cosine similarity",
+    largest: float | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw a number for every pair of a token of one text and a token of another.
+
+    Zero is nearly white; positive numbers are darker the larger they are, and negative ones are blue.
 
     Parameters
     ----------
@@ -47,14 +67,24 @@ def token_similarity(
         The tokens of the two texts.
     label
         What the numbers are.
+    largest
+        The size that is drawn darkest, the same for pictures to be compared; None for the largest of these.
     """
-    ax = _matrix(values, rows, columns, label, ax)
+    most = np.max(np.abs(values), initial=0.0) if largest is None else largest
+    ax = _matrix(values, rows, columns, label, ax, signed_map(), -most, most)
     ax.set_title("Token by token: darker pairs are more alike")
     return ax
 
 
 def _matrix(
-    values: Any, rows: Sequence[str], columns: Sequence[str], label: str, ax: Axes | None, smallest: float | None = None
+    values: Any,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    label: str,
+    ax: Axes | None,
+    colours: Any,
+    smallest: float,
+    largest: float | None,
 ) -> Axes:
     """Draw a matrix with names on both axes and, where there is room, its numbers in the cells."""
     values = np.asarray(values, np.float64)
@@ -65,14 +95,16 @@ def _matrix(
     written = values.size <= MOST_WRITTEN_CELLS
     cell = 0.5 if written else max(0.17, min(0.3, 8 / max(values.shape)))
     ax = axes_of(ax, 2.4 + cell * len(columns), 1.6 + cell * len(rows))
-    image = ax.imshow(values, cmap=MAP, vmin=smallest)
+    image = ax.imshow(values, cmap=colours, vmin=smallest, vmax=largest)
     ax.set_xticks(range(len(columns)), columns, rotation=90, parse_math=False)
     ax.set_yticks(range(len(rows)), rows, parse_math=False)
     ax.tick_params(length=0)
     without_frame(ax, *ax.spines)
     if written:
         _write_values(ax, values, image)
-    ax.figure.colorbar(image, ax=ax, label=label, shrink=0.8)
+    bar = ax.figure.colorbar(image, ax=ax, label=label, shrink=0.8)
+    if smallest < 0 <= values.min():
+        bar.ax.set_ylim(0, None)  # the half that is used
     return ax
 
 
@@ -95,7 +127,7 @@ def attention_grid(attentions: Sequence[Any], tokens: Sequence[str] | None = Non
     attentions
         For each layer [heads, tokens, tokens], or [1, heads, tokens, tokens] as ``output.attentions`` of one text.
     tokens
-        Their names, written along the right and the bottom; readable up to a dozen.
+        Their names, written once, below all.
     """
     maps = np.array([_of_one_text(layer) for layer in attentions], np.float64)  # [layers, heads, queries, keys]
     layers, heads, count, _ = maps.shape
@@ -114,19 +146,11 @@ def attention_grid(attentions: Sequence[Any], tokens: Sequence[str] | None = Non
     ax.tick_params(length=0)
     without_frame(ax, *ax.spines)
     if tokens is not None:
-        _name_tokens(ax.secondary_xaxis("bottom"), tokens, heads, step, rotation=90)
-        _name_tokens(ax.secondary_yaxis("right"), tokens, layers, step)
+        names = textwrap.fill(f"In each square, from left to right and from top to bottom: {'  '.join(tokens)}", 120)
+        ax.set_xlabel(names, parse_math=False, labelpad=8)
     ax.figure.colorbar(image, ax=ax, label="attention probability", shrink=0.7)
     ax.set_title("Where every head looks: rows look at columns", pad=12)
     return ax
-
-
-def _name_tokens(axis: Any, tokens: Sequence[str], tiles: int, step: int, **style: Any) -> None:
-    """Write the tokens beside every tile of a grid."""
-    places = [tile * step + i for tile in range(tiles) for i in range(len(tokens))]
-    axis.set_ticks(places, list(tokens) * tiles, fontsize=max(4, min(7, 60 / len(tokens))), parse_math=False, **style)
-    axis.tick_params(length=0)
-    without_frame(axis, *axis.spines)
 
 
 def _of_one_text(layer: Any) -> np.ndarray:

@@ -25,6 +25,16 @@ def axes_of(ax: Axes | None, width: float, height: float) -> Axes:
     return new
 
 
+def signed_map() -> Any:
+    """Return a colour map for numbers of both signs: `MAP` from the middle up, and white to dark blue downwards."""
+    import matplotlib as mpl
+    from matplotlib.colors import ListedColormap
+
+    above = mpl.colormaps[MAP](np.linspace(0, 1, 128))
+    below = mpl.colormaps["Blues"](np.linspace(1, 0, 128))
+    return ListedColormap(np.concatenate([below, above]), "signed")
+
+
 def colours(count: int) -> list[Any]:
     """So many colours from dark to light, none too light for white paper."""
     import matplotlib as mpl

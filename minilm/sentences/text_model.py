@@ -97,6 +97,9 @@ class TextModel(ModuleFace):
         if source is not None and source[0].revision is not None and getattr(data, "base_model", "unknown") is None:
             data.base_model, data.base_model_revision = source[0].name, source[0].revision
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.transformer.model!r}, max_seq_length={self.max_seq_length})"
+
     def run(self, inputs: Any) -> Any:
         """Return the results for one input, or for many: what `encode` or `predict` returns, without a progress bar."""
         raise NotImplementedError

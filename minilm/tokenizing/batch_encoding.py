@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tokenizers
 
+from ..arrays import summary
+
 
 class CharSpan(NamedTuple):
     """Characters ``start`` to ``end`` of a text, the last one not included."""
@@ -75,6 +77,9 @@ class BatchEncoding(dict[str, Any]):
         if name.startswith("_") or name not in self:
             raise AttributeError(f"{type(self).__name__} has no {name!r}; it has {', '.join(self)}")
         return self[name]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}: {summary(value)}' for name, value in self.items())})"
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{name!r} cannot be set as an attribute: write encoded[{name!r}] = …")

@@ -125,7 +125,7 @@ def test_it_opens_with_a_question_and_closes_with_three_exercises(path):
 
 
 def test_they_are_numbered_in_a_row():
-    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(1, 14))
+    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(1, 16))
 
 
 @each_notebook
@@ -134,6 +134,24 @@ def test_it_links_to_notebooks_that_are_there(path):
     text = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "markdown")
     links = re.findall(r"\]\(([^)#:]+)\)", text)
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_page_for_teachers_has_every_notebook_in_order_and_a_plan_that_adds_up():
+    page = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", page)
+    assert [link for link in links if link.endswith(".ipynb")] == [path.name for path in NOTEBOOKS]
+    assert [link for link in links if not (ROOT / "notebooks" / link).exists()] == []
+    two, four = (sum(map(int, re.findall(r"^\| (\d+) \|", part, re.MULTILINE))) for part in page.split("hours: ")[1:])
+    assert (two, four) == (120, 120)  # the four hours are the two, and two more
+
+
+def test_the_citation_names_this_version():
+    yaml = pytest.importorskip("yaml", reason="reads CITATION.cff: pip install --group dev")
+    import minilm
+
+    citation = yaml.safe_load((ROOT / ".github" / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == minilm.__version__ and citation["license"] == "Apache-2.0"
+    assert [len(each["authors"]) for each in citation["references"]] == [6, 2, 4]
 
 
 @each_notebook

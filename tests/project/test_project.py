@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -43,7 +44,7 @@ def test_the_readmes_examples_give_what_it_shows(
     for code in examples:
         exec(code, {})
     printed = numbers(capsys.readouterr().out)
-    assert len(examples) == 4
+    assert len(examples) == 5
     assert len(shown) == 12
     assert printed[:9] == pytest.approx([1, 0.8255, -0.042, 0.8255, 1, -0.0029, -0.042, -0.0029, 1], abs=1e-4)
     assert printed[9:] == pytest.approx(shown, abs=1e-6)
@@ -71,6 +72,14 @@ def test_the_model_is_an_evenings_reading() -> None:
     counted = {name: lines(ROOT / "minilm" / name) for name in ("functional.py", "bert.py", "heads.py")}
     assert {name: int(count) for name, count in told.items()} == pytest.approx(counted, abs=10)
     assert sum(counted.values()) <= 500
+
+
+def test_the_model_on_one_screen_is_that_of_the_first_notebook() -> None:
+    (told,) = (code for language, code in BLOCKS if language == "python" and "def layer_norm" in code)
+    notebook = json.loads((ROOT / "notebooks" / "01_from_text_to_vector.ipynb").read_text(encoding="utf-8"))
+    sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert told.strip() in sources and ".max() < 1e-6" in told
+    assert len(told.splitlines()) == int(re.search(r"one screen: (\d+) lines", README)[1]) <= 60
 
 
 def test_no_module_is_long() -> None:

@@ -513,7 +513,7 @@ def test_tokens_shows_each_step(model_dir: Path) -> None:
 def test_info_tells_source_and_digests(model_dir: Path) -> None:
     facts = json.loads(run("info", "--json", "--model", model_dir).stdout)
     assert facts["model"]["sha256"]["model.safetensors"].startswith("53aa51172d14")
-    assert "22.6 million" in facts["model"]["encoder"]
+    assert "22.7 million parameters" in facts["model"]["encoder"]
     text = run("info", "--model", model_dir).stdout
     for said in (str(model_dir), "numpy", "backends", "cores"):
         assert said in text
@@ -580,14 +580,18 @@ def test_parity_prints_the_table_and_tells_a_wrong_port_by_its_exit_code(
 ) -> None:
     monkeypatch.setattr("minilm.inspection.parity.torch_intermediates", lambda *_: {})  # PyTorch takes its time
     file, wrong = tmp_path / "expected.npz", tmp_path / "port.npz"
-    run("parity", model_dir, "a cat", "a dog barks", "--save", file)
+    saved = run("parity", model_dir, "a cat", "a dog barks", "--save", file)
+    assert saved.stdout == "" and saved.stderr == (
+        f"written to {file}: 45 sublayers, embeddings to sentence_embedding, in float64, and input_ids, "
+        "token_type_ids, attention_mask; a padded batch of 2 texts, 6 tokens wide\n"
+    )
     right = run("parity", model_dir, "a cat", "a dog barks", "--against", file).stdout
-    assert "encoder.layer.5.output" in right
+    assert right.startswith("file: right") and "encoder.layer.5.output" in right
     arrays = load_npz(file)
     arrays["encoder.layer.3.intermediate"] += 0.01
     np.savez(wrong, **arrays)
     found = run("parity", model_dir, "a cat", "a dog barks", "--against", wrong, code=1).stdout
-    assert "file: wrong from encoder.layer.3.intermediate on" in found
+    assert found.startswith("file: wrong from encoder.layer.3.intermediate on")
 
 
 def test_profile_lists_every_operation(model_dir: Path) -> None:

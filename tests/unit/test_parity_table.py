@@ -84,6 +84,10 @@ def test_an_honest_port_is_not_blamed(port, against, encoded) -> None:
     assert table.first_wrong("file") is None
     assert max(sublayer.differences["file"].relative for sublayer in table.sublayers) < 3e-6
     assert "rounding does not explain" not in str(table)
+    assert str(table).startswith(
+        "file: right, rounding explains all differences\n  45 of 45 sublayers compared; at most "
+    )
+    assert "missing" not in table.verdict and "not float32" not in table.verdict
 
 
 def unscaled(query, key, value, num_heads, mask=None):
@@ -108,7 +112,10 @@ def unmasked(query, key, value, num_heads, mask=None):
 def test_names_the_first_wrong_sublayer(mistake, first, port, against) -> None:
     table = against(port(**mistake))
     assert table.first_wrong("file") == first
-    assert f"file: wrong from {first} on" in str(table)
+    assert str(table).startswith(f"file: wrong from {first} on, by ")
+    before = NAMES.index(first)
+    told = {0: "it is the first of all"}.get(before, f"the {before} before it are right")
+    assert f"\n  45 of 45 sublayers compared; {told}\n" in table.verdict
     assert table.first_wrong("ours") is None
 
 
@@ -143,7 +150,26 @@ def test_some_sublayers_are_enough(port, against) -> None:
     values = port(hidden_act="gelu_pytorch_tanh")
     table = against({name: values[name] for name in ("embeddings", "encoder.layer.3.output")})
     assert table.first_wrong("file") == "encoder.layer.3.output"
-    assert "1 were compared" in str(table)
+    of_file = table.verdict.partition("\nours: ")[0].splitlines()
+    assert of_file[0].startswith("file: wrong from encoder.layer.3.output on, by ")
+    assert of_file[1:] == [
+        "  2 of 45 sublayers compared; the mistake may also be in what is missing just before it: "
+        "encoder.layer.0.attention.self.query, encoder.layer.0.attention.self.key, … encoder.layer.3.intermediate",
+        "  missing: 43, encoder.layer.0.attention.self.query, encoder.layer.0.attention.self.key, … sentence_embedding",
+    ]
+
+
+def test_right_as_far_as_it_goes(port, against) -> None:
+    values = port()
+    told = against({"embeddings": values["embeddings"], "pooler": values["pooler"].astype(np.float64)}).verdict
+    assert told.startswith("file: right, rounding explains all differences that were compared\n  2 of 45 sublayers")
+    assert "\n  in float64, not float32: 1 of them\nours: right" in told
+
+
+def test_what_is_wrong_comes_first(port, arbiter, ours, encoded) -> None:
+    damaged = {**ours, "pooler": ours["pooler"] + np.float32(0.1)}
+    table = parity.compare(arbiter, {"ours": damaged, "file": port()}, encoded["attention_mask"])
+    assert table.verdict.startswith("ours: wrong from pooler on") and "\nfile: right" in table.verdict
 
 
 @pytest.mark.parametrize(
