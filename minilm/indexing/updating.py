@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from .walking import Found
 if TYPE_CHECKING:
     from ..sentences.sentence_transformer import SentenceTransformer
 
+AHEAD_BYTES = 1 << 20  # of files: so few are all read before the first passage is embedded, to know how much is new
 CHUNK_TEXTS = 1024  # passages that are embedded together, and kept in one transaction
 
 Skipped = Callable[[str, str], None]  # a path, and why it is left out
@@ -152,7 +154,7 @@ class Update:
         except Unreadable as error:
             result.oddity = str(error)
             return self._odd(result)
-        model = self._model(self._size)
+        model = self._model(0 if self._size <= AHEAD_BYTES else self._size)
         prompt_name = model.document_prompt_name
         around = model.token_count("", prompt_name)
 
@@ -179,12 +181,16 @@ class Update:
         """Read and embed files, and keep them chunk by chunk: who stops in between goes on from there."""
         done, total = 0, self._size
         new: deque[Passage] = deque()
-        texts = self._new_texts(todo, new)
+        texts: Iterator[str] = self._new_texts(todo, new)
+        size = self._size
+        if size <= AHEAD_BYTES:  # most of a file that has changed is as it was
+            ahead = list(texts)
+            texts, size = iter(ahead), sum(map(len, ahead))
         first = next(texts, None)
         if first is not None:
             with self.store.transaction():
                 self.store.set("unfinished", "1")  # texts come before their files
-            for chunk, vectors in self._embedded(first, texts):
+            for chunk, vectors in self._embedded(self._model(size), itertools.chain([first], texts)):
                 passages = [new.popleft() for _ in chunk]
                 with self.store.transaction():
                     self._put_texts(passages, vectors)
@@ -209,14 +215,9 @@ class Update:
                 new.append(passage)
                 yield passage.read
 
-    def _embedded(self, first: str, rest: Iterator[str]) -> Iterator[tuple[list[str], Any]]:
-        def texts() -> Iterator[str]:
-            yield first
-            yield from rest
-
-        model = self._model(self._size)
+    def _embedded(self, model: SentenceTransformer, texts: Iterator[str]) -> Iterator[tuple[list[str], Any]]:
         return model.encode_chunks(
-            texts(),
+            texts,
             CHUNK_TEXTS,
             prompt_name=model.document_prompt_name,
             normalize_embeddings=True,

@@ -60,7 +60,7 @@ def test_search_takes_up_the_few_files_that_changed(notes: Path, monkeypatch: py
     (notes / "new.txt").write_text("Trains to Vienna leave every hour.\n")
     assert run("search", "railway timetable", "-k", 1).stdout.startswith("new.txt:1: Trains")
     (notes / "new.txt").write_text("Trains to Graz leave every hour.\n")
-    monkeypatch.setattr("minilm.indexing.index.QUICK_BYTES", 10)
+    monkeypatch.setattr("minilm.cli.searching.SOON_BYTES", 10)
     result = run("search", "railway timetable", "-k", 1)
     assert "Vienna" in result.stdout and result.stderr == "Note: 1 file has changed: run 'minilm index'.\n"
 
