@@ -207,7 +207,8 @@ class Job:
         width, dtype = self._empty()
         feed = Feed(self._units())
         size = min(self._settings.part_rows, WINDOW_TEXTS)
-        chunks: Any = self._model.encode_chunks(feed.texts(), size, on_lost=feed.on_lost, **self._settings.encoding)
+        more = {"on_lost": feed.on_lost, "read_ahead": True, **self._settings.encoding}
+        chunks: Any = self._model.encode_chunks(feed.texts(), size, **more)
         with closing(chunks), _writing(self._parts) as write:
             finished = (unit for _, vectors in chunks for unit in feed.take(vectors))
             for unit in itertools.chain(finished, feed.rest()):

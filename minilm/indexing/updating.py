@@ -222,6 +222,7 @@ class Update:
             prompt_name=model.document_prompt_name,
             normalize_embeddings=True,
             show_progress_bar=False,
+            read_ahead=True,
         )
 
     def _put_texts(self, passages: Sequence[Passage], vectors: Any) -> None:
