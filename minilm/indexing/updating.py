@@ -116,20 +116,36 @@ class Update:
 
     def _is_unchanged(self, found: Found) -> bool:
         known = self._known.get(found.path)
-        if known is None or (known.size, known.mtime) != (found.size, found.mtime):
+        if known is None or (known.size, abs(known.mtime)) != (found.size, found.mtime):
             return False
-        if known.oddity or found.oddity:
+        if found.oddity and known.oddity != found.oddity:
+            return False
+        if known.mtime < 0 and not self._has_the_bytes(found, known):
+            return False
+        if known.oddity:
             self.report.skipped += 1
-            return known.oddity == found.oddity or not found.oddity
-        self.report.unchanged += 1
+        else:
+            self.report.unchanged += 1
         return True
+
+    def _has_the_bytes(self, found: Found, known: Known) -> bool:
+        """Whether a file that was young when it was read is still the same; it need not be read again then."""
+        try:
+            with open(found.path, "rb") as file:
+                same = digest_of(file.read()) == known.digest
+        except OSError:
+            return False
+        if same:
+            with self.store.transaction():
+                self.store.touch_file(known.id, found.size, _time_to_keep(found))
+        return same
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
     def _read(self, found: Found) -> _Read | None:
         """Read a file; None if its bytes are those that the store has, or if it is gone."""
         known = self._known.get(found.path)
-        mtime = -1 if time.time_ns() - found.mtime < YOUNG else found.mtime
+        mtime = _time_to_keep(found)
         if found.oddity:
             return self._odd(_Read(found, found.mtime, b"", found.oddity))
         try:
@@ -273,3 +289,8 @@ class Update:
                 self._put_levels(unused, None)
                 self.store.drop_texts(unused)
             self.store.set("unfinished", "")
+
+
+def _time_to_keep(found: Found) -> int:
+    """Return the time of a file, below 0 if it is so young that a change might not show in it."""
+    return -found.mtime if time.time_ns() - found.mtime < YOUNG else found.mtime

@@ -31,7 +31,6 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_dir: Path) -> P
         file = tmp_path / "notes" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-        os.utime(file, (1, 1))
     monkeypatch.chdir(tmp_path / "notes")
     monkeypatch.setenv("MINILM_INDEX", "")
     monkeypatch.delenv("MINILM_INDEX")
