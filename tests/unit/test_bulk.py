@@ -314,26 +314,30 @@ def same(a: Path, b: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-replace, calls = os.replace, []
-def killed(part, path):
-    calls.append(path)
-    if len(calls) == MOMENT: os.kill(os.getpid(), signal.SIGKILL)
+replace, fsync, replaced, synced = os.replace, os.fsync, [], []
+def kill(): os.kill(os.getpid(), signal.SIGKILL)
+def replace_and_kill(part, path):
+    replaced.append(path)
+    if len(replaced) == BEFORE: kill()
     replace(part, path)
-    if len(calls) == -MOMENT: os.kill(os.getpid(), signal.SIGKILL)
-os.replace = killed
+    if len(replaced) == AFTER: kill()
+def tear_and_kill(number):
+    synced.append(number)
+    if len(synced) == WITHIN: os.ftruncate(number, os.fstat(number).st_size // 2); kill()
+    fsync(number)
+os.replace, os.fsync = replace_and_kill, tear_and_kill
 from minilm.cli import main
 main(sys.argv[1:])
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills with a signal that is POSIX's")
-@pytest.mark.parametrize("moment", [1, 2, -3, 7])  # the plan; a reject or a part, before and after its rename; the end
-def test_killed_between_write_and_rename(
-    run: Any, bad: Path, parquet: Path, folder: Path, tmp_path: Path, moment: int
-) -> None:
+@pytest.mark.parametrize("moment", ["BEFORE 1", "WITHIN 5", "BEFORE 3", "AFTER 3", "BEFORE 10"])  # plan; part; the end
+def test_killed_at_any_moment(run: Any, bad: Path, parquet: Path, folder: Path, tmp_path: Path, moment: str) -> None:
     arguments = ["bulk", bad, parquet, "-o", tmp_path / "out", "--on-error", "null", "--part-rows", "4"]
     arguments += ["--model", folder, "--backend", "numpy"]
-    code = KILLED.replace("MOMENT", str(moment))
+    kind, number = moment.split()
+    code = re.sub("BEFORE|AFTER|WITHIN", lambda found: number if found[0] == kind else "0", KILLED)
     ended = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("part-*")}
