@@ -3,8 +3,10 @@
 from . import util as util
 from .backends import available_backends as available_backends, get_backend as get_backend
 from .config import BertConfig as BertConfig
+from .indexing.index import Index as Index
 from .inspection.sts import evaluate_sts as evaluate_sts
 from .inspection.trace import trace as trace
+from .integrations.standin import as_sentence_transformers as as_sentence_transformers
 from .models import (
     AlbertForMaskedLM as AlbertForMaskedLM,
     AlbertForSequenceClassification as AlbertForSequenceClassification,

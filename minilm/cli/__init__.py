@@ -11,10 +11,13 @@ from .. import __version__
 from . import heads, inspection, sentences
 from .app import App
 from .bench import bench
+from .bulk import bulk
 from .evaluate import evaluate
 from .finetune import finetune
+from .indexing import index
 from .parity import parity
 from .plots import plots
+from .searching import search
 from .serve import serve
 
 __all__ = ["main"]
@@ -34,10 +37,12 @@ def main() -> None:
 for _command in (
     sentences.embed,
     sentences.similarity,
-    sentences.search,
+    index,
+    search,
     heads.rerank,
     heads.classify,
     heads.fill_mask,
+    bulk,
     serve,
     finetune,
     evaluate,

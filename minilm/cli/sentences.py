@@ -1,4 +1,4 @@
-"""The commands of the sentence model: embed, similarity, search."""
+"""The commands of the sentence model: embed, similarity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 
 from .app import ModelChoice, command, model_options
 from .results import NEED_SEEK, SUFFIXES, WRITERS, Chunk, is_plain, replacing, shorten, to_json, write_at_once
-from .texts import STDIN, Passage, alongside, given_texts, nonblank_lines, paragraphs, text_arguments, text_file
+from .texts import STDIN, Passage, given_texts, nonblank_lines, paragraphs, text_arguments, text_file
 
 CHUNK_TEXTS = 2048  # texts that are read, embedded and written before the next are read
 
@@ -115,12 +115,12 @@ def _embedded(
             bar.update(len(chunk))
 
 
-def progress(total: int | None) -> Any:
-    """Return a progress bar for stderr that appears after two seconds, unless results are printed on a terminal."""
+def progress(total: int | None, unit: str = " texts", prints_at_end: bool = False) -> Any:
+    """Return a progress bar for stderr that appears after two seconds, unless results come on a terminal meanwhile."""
     from tqdm import tqdm
 
-    hidden = not sys.stderr.isatty() or sys.stdout.isatty()
-    return tqdm(total=total, unit=" texts", unit_scale=True, delay=2, disable=hidden, file=sys.stderr, leave=False)
+    hidden = not sys.stderr.isatty() or (sys.stdout.isatty() and not prints_at_end)
+    return tqdm(total=total, unit=unit, unit_scale=True, delay=2, disable=hidden, file=sys.stderr, leave=False)
 
 
 @command(
@@ -179,53 +179,12 @@ def _matrix(texts: list[str], scores: Any) -> str:
     return "\n".join([head, *rows])
 
 
-@command(
-    "search",
-    examples=[
-        'minilm search "how do I open a file" notes.txt',
-        'minilm search -k 3 --paragraphs "who pays for the repair" contracts/*.txt',
-        'git log --format=%s | minilm search "speed up loading" -',
-    ],
-)
-@click.argument("query")
-@click.argument("files", nargs=-1, metavar="[FILE]...")
-@top_passages
-@by_paragraph
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: score, file, line, text.")
-@model_options()
-def search(
-    query: str, files: tuple[str, ...], top_k: int, by_paragraph: bool, as_json: bool, choice: ModelChoice
-) -> None:
-    """Find lines by their meaning.
-
-    Prints the lines that are nearest to QUERY, the best first: score, file, line number, text. Without FILE, or for -,
-    standard input is read.
-    """
-    print_passages(_nearest(query, passages_of(files, by_paragraph), top_k, choice), files, as_json)
-
-
 def passages_of(files: Sequence[str], by_paragraph: bool) -> Iterator[Passage]:
     """Yield the lines or paragraphs of files, or of standard input."""
     if not files and sys.stdin.isatty():
         raise click.UsageError("No files: name some, or give texts on standard input.")
     split = paragraphs if by_paragraph else nonblank_lines
     return itertools.chain.from_iterable(split(file) for file in files or (STDIN,))
-
-
-def _nearest(query: str, passages: Iterator[Passage], top_k: int, choice: ModelChoice) -> list[tuple[float, Passage]]:
-    """Return the best passages; only these are kept from chunk to chunk, so memory does not grow with the files."""
-    from ..vectors.search import semantic_search
-
-    model = choice.sentence_transformer(similarity_fn_name="cosine")
-    wanted = model.encode_query(query, show_progress_bar=False)
-    settings = {"prompt_name": model.document_prompt_name, "show_progress_bar": False}
-    best: list[tuple[float, Passage]] = []
-    with progress(None) as bar:
-        for chunk, vectors in alongside(passages, lambda texts: model.encode_chunks(texts, CHUNK_TEXTS, **settings)):
-            hits = semantic_search(wanted, vectors, top_k=top_k)[0]
-            best = best_passages(top_k, best, [(hit["score"], chunk[int(hit["corpus_id"])]) for hit in hits])
-            bar.update(len(chunk))
-    return best
 
 
 def best_passages(

@@ -37,8 +37,11 @@ def _opened(path: str) -> Iterator[BinaryIO]:
         raise OSError(error.errno, error.strerror, name) from error
 
 
-def lines(path: str) -> Iterator[Passage]:
-    """Yield the lines of a UTF-8 file, without what ends them; ``"-"`` is standard input."""
+def lines(path: str, decode: Callable[[bytes], str] = bytes.decode) -> Iterator[Passage]:
+    """Yield the lines of a UTF-8 file, without what ends them; ``"-"`` is standard input.
+
+    ``decode`` makes text of a line's bytes; a `UnicodeDecodeError` of it is a `ValueError` that names the line.
+    """
     with _opened(path) as file:
         number = 0
         while raw := file.readline():
@@ -46,7 +49,7 @@ def lines(path: str) -> Iterator[Passage]:
             if number == 1:
                 raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark that Windows writes
             try:
-                text = raw.decode()
+                text = decode(raw)
             except UnicodeDecodeError as error:
                 name = "standard input" if path == STDIN else path
                 byte, place = raw[error.start], error.start + 1
@@ -56,12 +59,22 @@ def lines(path: str) -> Iterator[Passage]:
 
 def nonblank_lines(path: str) -> Iterator[Passage]:
     """Yield the lines that are not blank."""
-    return (passage for passage in lines(path) if passage.text.strip())
+    return without_blank(lines(path))
+
+
+def without_blank(passages: Iterable[Passage]) -> Iterator[Passage]:
+    """Yield those of the lines that are not blank."""
+    return (passage for passage in passages if passage.text.strip())
 
 
 def paragraphs(path: str) -> Iterator[Passage]:
     """Yield the paragraphs, which blank lines separate, each as one line."""
-    for blank, group in itertools.groupby(lines(path), key=lambda passage: not passage.text.strip()):
+    return in_paragraphs(lines(path))
+
+
+def in_paragraphs(passages: Iterable[Passage]) -> Iterator[Passage]:
+    """Put the lines between blank lines together, each paragraph as one line."""
+    for blank, group in itertools.groupby(passages, key=lambda passage: not passage.text.strip()):
         if not blank:
             block = list(group)
             yield block[0]._replace(text=" ".join(passage.text.strip() for passage in block))

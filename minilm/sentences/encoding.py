@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -41,6 +41,8 @@ class Encoding:
         How many components are kept.
     strategy
         Which text of a pair is cut.
+    on_lost
+        Called with how many tokens each of the texts lost that were tokenized just now.
     """
 
     transformer: Transformer
@@ -53,6 +55,7 @@ class Encoding:
     normalize_embeddings: bool
     dimension: int
     strategy: str = "longest_first"
+    on_lost: Callable[[np.ndarray], None] | None = None
 
     def __post_init__(self) -> None:
         if self.output_value not in OUTPUT_VALUES:
@@ -64,7 +67,10 @@ class Encoding:
     def tokenize(self, texts: Sequence[Any]) -> tuple[list[Tokens], np.ndarray]:
         """Return the tokens of the texts and pairs, and how many each of them lost to truncation."""
         prompted = with_prompt(self.prompt, texts)
-        return tokenize(self.transformer.tokenizer, prompted, self.max_seq_length, self.strategy)
+        tokens, lost = tokenize(self.transformer.tokenizer, prompted, self.max_seq_length, self.strategy)
+        if self.on_lost is not None:
+            self.on_lost(lost)
+        return tokens, lost
 
     def compute(self, pack: Pack) -> Any:
         """Return a result for each text of the pack, on the host."""
@@ -99,7 +105,7 @@ class Encoding:
     @cached_property
     def _prompt_tokens(self) -> int:
         """How many tokens the prompt and [CLS] have at the start of each text."""
-        (tokens,), _ = self.tokenize([""])
+        (tokens,), _ = self.transformer.tokenizer.encode_packed([self.prompt], self.max_seq_length)
         return len(tokens.input_ids) - 1  # [SEP] is not before the text
 
     def _per_text(self, pack: Pack, hidden_states: Array) -> list[np.ndarray]:

@@ -296,12 +296,26 @@ def load_transformer(found: Found, model_class: type[PreTrainedModel]) -> Transf
     if path is None and model.config.model_type != "bert":  # before 2020 the file was named after the family
         path, config = read_json_if_there(files, f"sentence_{model.config.model_type}_config.json")
     tokenizer = tokenizer_from_files(files, **found.tokenizer_settings)
+    with naming(path) if path is not None else nullcontext():
+        _check_transformer_settings(config)
     if config.get("do_lower_case") and tokenizer.tokenize("A") != tokenizer.tokenize("a"):
         raise ValueError(f"{path}: do_lower_case for a tokenizer that keeps capitals is not implemented")
     if "model_max_length" in found.tokenizer_settings:
         config = {}
     limit = max_seq_length(config, path, tokenizer.model_max_length, model.config.max_tokens)
     return Transformer(model, tokenizer, limit)
+
+
+def _check_transformer_settings(config: Mapping[str, Any]) -> None:
+    """Raise a `ValueError` for a setting of ``sentence_bert_config.json`` that is not implemented."""
+    for name in ("query_length", "document_length", "query_expansion", "processing_kwargs"):
+        if config.get(name):
+            raise ValueError(
+                f"{name} is {config[name]!r:.60}, which is not implemented: max_seq_length alone cuts texts"
+            )
+    task = config.get("transformer_task")
+    if task not in (None, "feature-extraction", "sequence-classification"):
+        raise ValueError(f"transformer_task is {task!r:.60}, but only vectors and classes are computed here")
 
 
 def max_seq_length(config: Mapping[str, Any], path: Path | None, model_max_length: int, positions: int) -> int:

@@ -43,8 +43,7 @@ class SentenceTransformer(VectorModel):
     default_prompt_name
         The prompt for calls that name none.
     cache_folder, revision, local_files_only, token, use_auth_token
-        Where and how the files are found, see `minilm.loading.hub.find_files`; ``use_auth_token`` is an older name of
-        ``token``.
+        Where and how the files are found, see `minilm.loading.hub.find_files`; the last is ``token``'s older name.
     trust_remote_code
         Accepted, and without effect: no code of a checkpoint is run.
     model_kwargs, config_kwargs
@@ -253,6 +252,7 @@ class SentenceTransformer(VectorModel):
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
         read_ahead: bool = False,
+        on_lost: Callable[[np.ndarray], None] | None = None,
     ) -> Iterator[tuple[list[str], np.ndarray]]:
         """Turn a stream of texts into vectors, a chunk at a time: memory does not grow with the number of texts.
 
@@ -270,6 +270,8 @@ class SentenceTransformer(VectorModel):
         read_ahead
             Also read an iterator in another thread, while its last chunk is computed and worked on. This is quicker for
             an iterator that never waits, such as the lines of a file. It is always done for a list.
+        on_lost
+            Called with how many tokens each of the next texts lost to truncation, before their vectors come.
 
         Yields
         ------
@@ -281,8 +283,7 @@ class SentenceTransformer(VectorModel):
         Raises
         ------
         TypeError, ValueError
-            As in `encode`; a bad text is named by its index among all texts. Truncation is counted over all chunks, and
-            reported once, at the end.
+            As in `encode`; a bad text is named by its index among all. Truncation is reported once, for all chunks.
 
         Examples
         --------
@@ -298,9 +299,8 @@ class SentenceTransformer(VectorModel):
             prompt_name, prompt, "sentence_embedding", precision, normalize_embeddings, truncate_dim
         )
         self._require_final(settings)
-        encoding = self._encoding(**settings)
+        steps = self._steps(**settings, on_lost=on_lost)
         texts, count = as_texts(inputs)
-        steps = encoding.tokenize, encoding.compute
         return self._in_chunks(texts, count, *steps, batch_size, show_progress_bar, size, read_ahead)
 
     def run(self, inputs: Any) -> Any:

@@ -20,7 +20,8 @@ LADDER = (
     ("backends",),
     ("models",),
     ("sentences",),
-    ("inspection", "pipelines", "serving", "training"), ("bench", "plots", "util"),
+    ("bulk", "indexing", "inspection", "integrations", "pipelines", "serving", "training", "util"),
+    ("bench", "plots"),
     ("cli",),
 )  # fmt: skip
 RUNG = {folder: height for height, folders in enumerate(LADDER) for folder in folders}

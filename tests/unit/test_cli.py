@@ -236,6 +236,7 @@ def test_each_text_is_tokenized_once(
     for chunk in (2, 100):
         monkeypatch.setattr("minilm.cli.sentences.CHUNK_TEXTS", chunk)
         monkeypatch.setattr("minilm.cli.heads.CHUNK_TEXTS", chunk)
+        monkeypatch.setattr("minilm.cli.searching.CHUNK_TEXTS", chunk)
         for arguments, others in [
             ([*embed, "-f"], []),
             (["classify", "--model", classifier, "-f"], []),
@@ -463,23 +464,6 @@ def test_similarity_is_a_readable_matrix(model_dir: Path, model: SentenceTransfo
     found = json.loads(run("similarity", *SENTENCES, "--model", model_dir, "--json", "--measure", "manhattan").stdout)
     assert found["texts"] == SENTENCES
     assert found["similarity"][0][1] == pytest.approx(-np.abs(np.subtract(*model.encode(SENTENCES))).sum(), rel=1e-5)
-
-
-def test_search_finds_lines_and_says_where(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minilm.cli.sentences.CHUNK_TEXTS", 2)
-    one, two = tmp_path / "one.txt", tmp_path / "two.txt"
-    one.write_text("The stock market fell.\n\nA kitten sleeps on the sofa.\nRain is expected.\n")
-    two.write_text("\nMy cat is asleep.\nPython 3.14 is out.\n")
-    search = ["search", "a sleeping cat", one, two, "--model", model_dir]
-    lines = run(*search, "-k", 2).stdout.splitlines()
-    assert [line.split(None, 1)[1] for line in lines] == [
-        f"{two}:2: My cat is asleep.",
-        f"{one}:3: A kitten sleeps on the sofa.",
-    ]
-    rows = [json.loads(line) for line in run(*search, "--json").stdout.splitlines()]
-    assert len(rows) == 5 and rows[0]["line"] == 2
-    assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
-    assert "no text" in run("search", "x", "--model", model_dir, stdin="\n \n", code=1).stderr
 
 
 def test_paragraphs_stand_between_blank_lines(tmp_path: Path) -> None:

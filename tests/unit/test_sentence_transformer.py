@@ -672,6 +672,27 @@ def test_a_dense_module_is_checked(folder: Path) -> None:
     assert SentenceTransformer(folder).encode("a").shape == (5,)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("query_length", 32),
+        ("document_length", 180),
+        ("query_expansion", {"strategy": "fixed", "length": 32}),
+        ("processing_kwargs", {"text": {"max_length": 9}}),
+        ("transformer_task", "fill-mask"),
+    ],
+)
+def test_settings_of_the_transformer_that_would_act_are_refused(name: str, value: Any, folder: Path) -> None:
+    harmless = {"query_length": None, "query_expansion": None, "processing_kwargs": {}, "unpad_inputs": None,
+                "transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}  # fmt: skip
+    path = folder / "sentence_bert_config.json"
+    write_json(path, harmless)
+    assert SentenceTransformer(folder).max_seq_length == 11
+    write_json(path, {**harmless, name: value})
+    with pytest.raises(ValueError, match=f"sentence_bert_config.json: {name} is "):
+        SentenceTransformer(folder)
+
+
 @pytest.mark.parametrize("number", range(6))
 def test_damaged_configs_are_read_or_refused(number: int, folder: Path) -> None:
     """Whatever stands in these files, no other error comes out."""

@@ -1,0 +1,268 @@
+"""The command search: in an index, or in files as they are."""
+
+from __future__ import annotations
+
+import functools
+import locale
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .app import ModelChoice, command, model_options
+from .hits import Row, print_files, print_json, print_rows, shown_path
+from .indexing import covering_index, index_file, nearest_index, opened
+from .sentences import CHUNK_TEXTS, best_passages, by_paragraph, progress
+from .texts import STDIN, Passage, alongside, in_paragraphs, lines, without_blank
+
+if TYPE_CHECKING:
+    from ..indexing.index import Index
+
+NEAR = 0.2  # two texts that have nothing to do with each other have a cosine of about 0.05, rarely above this
+FEW_BYTES = 8  # every model reads so many tokens beside its prompt
+MANY_FILES = 20_000  # looking whether one of so many has changed takes longer than to search them
+
+Nearest = Callable[[list[str]], list[tuple[int, int]]]
+
+
+@command(
+    "search",
+    examples=[
+        'minilm search "who pays for the repair"',
+        'minilm search "how do I open a file" notes.txt',
+        'minilm search -k 3 --paragraphs "who pays for the repair" contracts/*.txt',
+        'git log --format=%s | minilm search "speed up loading" -',
+    ],
+)
+@click.argument("query")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+@index_file
+@click.option("--meaning", "mode", flag_value="meaning", help="Compare meanings alone.")
+@click.option("--words", "mode", flag_value="words", help="Compare words alone; needs an index.")
+@click.option("-k", "--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many to show.")
+@click.option("--min-score", type=float, metavar="X", help="Only what has a similarity of X or more, at most 1.")
+@click.option("-C", "--context", type=click.IntRange(min=0), default=0, metavar="N",
+              help="Show the lines of a hit, and N lines before and after.")  # fmt: skip
+@click.option("--files", "only_files", is_flag=True, help="Show only the names of the files.")
+@click.option("--scores", is_flag=True, help="Show similarities.")
+@click.option("--json", "as_json", is_flag=True,
+              help="One JSON object a line: score, similarity, file, line, last_line, heading, text.")  # fmt: skip
+@by_paragraph
+@model_options()
+def search(
+    query: str,
+    files: tuple[str, ...],
+    file: Path | None,
+    mode: str | None,
+    top_k: int,
+    min_score: float | None,
+    context: int,
+    only_files: bool,
+    scores: bool,
+    as_json: bool,
+    by_paragraph: bool,
+    choice: ModelChoice,
+) -> None:
+    """Find passages by their meaning and their words.
+
+    Searches the index that 'minilm index' made of this folder, or of one above, and takes up the few files that have
+    changed. With FILEs, files or folders, only these are searched: in the index that has them, or else line by line as
+    they are. So is standard input, for -, or where there is neither an index nor a FILE.
+
+    In an index, what stands in "double quotes" must be in every hit. Prints the best hit first, as grep does: file,
+    line, text.
+    """
+    found = _index_for(file, files)
+    wanted = top_k * 5 if only_files else top_k
+    if found is not None:
+        with opened(found, choice, create=False) as index:
+            rows = _in_index(index, query, files, wanted, mode or "both", min_score)
+            nearest = _nearest(query, lambda: index.model if mode != "words" else None)
+            _print(rows, nearest, top_k, context, only_files, scores, as_json)
+        return
+    if mode == "words":
+        raise click.UsageError("--words needs an index: make one with 'minilm index PATH'.")
+    model = choice.sentence_transformer(similarity_fn_name="cosine", truncation="silent")
+    rows = _in_files(model, query, files, wanted, min_score, by_paragraph)
+    _print(rows, _nearest(query, lambda: model), top_k, context, only_files, scores, as_json)
+
+
+def _index_for(file: Path | None, files: Sequence[str]) -> Path | None:
+    """Return the index to search: the one that is named, that of the files, or that of this folder."""
+    if file is not None and (file.exists() or not files):
+        return file
+    if not files:
+        return nearest_index(Path.cwd())
+    return None if STDIN in files else covering_index(files)
+
+
+def _print(
+    rows: list[Row], nearest: Nearest, top_k: int, context: int, only_files: bool, scores: bool, as_json: bool
+) -> None:
+    similarities = [row.similarity for row in rows if row.similarity is not None]
+    if similarities and max(similarities) < NEAR:
+        click.echo(f"Note: nothing is near; the nearest has a similarity of {max(similarities):.2f}.", err=True)
+    if only_files:
+        print_files(rows, top_k)
+    elif as_json:
+        print_json(rows)
+    else:
+        print_rows(rows, nearest, context, scores)
+
+
+def _nearest(query: str, model: Callable[[], Any]) -> Nearest:
+    """Return the function that finds the nearest sentences, which needs the model only on a terminal."""
+
+    def find(texts: list[str]) -> list[tuple[int, int]]:
+        from ..indexing.sentences import nearest_sentences
+
+        loaded = model()
+        embed = None if loaded is None else lambda some: loaded.encode(some, normalize_embeddings=True)
+        return nearest_sentences(query, texts, embed)
+
+    return find
+
+
+# ---- in an index -----------------------------------------------------------------------------------------------------
+
+
+def _in_index(
+    index: Index, query: str, files: Sequence[str], top_k: int, mode: str, min_score: float | None
+) -> list[Row]:
+    _refresh(index)
+    hits = index.search(query, top_k, mode=mode, below=files, min_score=min_score)
+    if not hits:
+        where = ", ".join(map(shown_path, files)) or shown_path(index.path)
+        raise click.ClickException(f"nothing in {where} answers {query!r}" if len(index) else f"{where} is empty")
+    return [
+        Row(
+            hit.path, hit.line, hit.last_line, hit.heading, hit.text, hit.score, hit.similarity,
+            [(place.path, place.line) for place in hit.others],
+        )
+        for hit in hits
+    ]  # fmt: skip
+
+
+def _refresh(index: Index) -> None:
+    """Take up what has changed, where that is quick."""
+    from ..indexing.index import QUICK_BYTES
+
+    if index.count_files() > MANY_FILES:
+        return
+    try:
+        report = index.update(at_most=QUICK_BYTES, wait=False, on_skip=_say)
+    except BlockingIOError:
+        click.echo("Note: the index is being brought up to date by another process.", err=True)
+    except PermissionError as error:
+        click.echo(f"Note: not brought up to date: {error}", err=True)
+    else:
+        if report.waiting:
+            some = "1 file has" if report.waiting == 1 else f"{report.waiting:,} files have"
+            click.echo(f"Note: {some} changed: run 'minilm index'.", err=True)
+
+
+# ---- in files as they are --------------------------------------------------------------------------------------------
+
+
+def _in_files(
+    model: Any, query: str, files: Sequence[str], top_k: int, min_score: float | None, by_paragraph: bool
+) -> list[Row]:
+    """Return the best passages; only these are kept from chunk to chunk, so memory does not grow with the files."""
+    from ..vectors.search import semantic_search
+
+    if not files and sys.stdin.isatty():
+        raise click.UsageError(
+            "No index here: make one with 'minilm index PATH'; or name files, or give standard input."
+        )
+    wanted = model.encode_query(query, show_progress_bar=False)
+    settings = {"prompt_name": model.document_prompt_name, "show_progress_bar": False}
+    passages = _fitting(model, _passages(files or (STDIN,), by_paragraph))
+    best: list[tuple[float, Passage]] = []
+    read = 0
+    with progress(None, prints_at_end=True) as bar:
+        for chunk, vectors in alongside(passages, lambda texts: model.encode_chunks(texts, CHUNK_TEXTS, **settings)):
+            hits = semantic_search(wanted, vectors, top_k=top_k)[0]
+            best = best_passages(top_k, best, [(hit["score"], chunk[int(hit["corpus_id"])]) for hit in hits])
+            read += len(chunk)
+            bar.update(len(chunk))
+    if not read:
+        raise click.ClickException(f"there is no text in {', '.join(files) or 'standard input'}")
+    near = [(score, passage) for score, passage in best if min_score is None or score >= min_score]
+    if not near:
+        raise click.ClickException(f"nothing has a similarity of {min_score} to {query!r}")
+    return [Row(p.file, p.line, p.line, "", p.text, score, score) for score, p in near]
+
+
+def _passages(files: Iterable[str], by_paragraph: bool) -> Iterator[Passage]:
+    """Yield the lines, or paragraphs, of files and of all files below folders; say what is left out."""
+    split = in_paragraphs if by_paragraph else without_blank
+    for file in files:
+        if file != STDIN and os.path.isdir(file):
+            from ..indexing.walking import walk
+
+            for found in walk([file]):
+                path = os.path.join(file, os.path.relpath(found.path, file))
+                if found.oddity:
+                    _say(path, found.oddity)
+                else:
+                    yield from split(_lines_of(path))
+        else:
+            yield from split(_lines_of(file))
+
+
+def _lines_of(path: str) -> Iterator[Passage]:
+    """Yield the lines of a file in any encoding; those of plain text one after another, so that a file may be large."""
+    from ..indexing.documents import Unreadable, has_format, is_binary, read
+
+    try:
+        if path != STDIN and os.path.isfile(path):
+            with open(path, "rb") as file:
+                start = file.read(8192)
+                if is_binary(start) and not has_format(path):
+                    raise Unreadable("binary")
+                if has_format(path) or start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                    document = read(path, start + file.read())
+                    rows = document.text.split("\n")
+                    numbers = document.lines or range(1, len(rows) + 1)
+                    yield from (Passage(path, n, row) for n, row in zip(numbers, rows, strict=False))
+                    return
+        yield from lines(path, _decode_line)
+    except Unreadable as error:
+        _say(path, str(error))
+
+
+def _decode_line(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode(locale.getpreferredencoding(False), "replace")
+
+
+def _say(path: str, reason: str) -> None:
+    click.echo(f"skipped {shown_path(path)}: {reason}", err=True)
+
+
+def _fitting(model: Any, passages: Iterable[Passage]) -> Iterator[Passage]:
+    """Cut passages that the model does not read whole; each part has the line where it begins."""
+    from ..indexing.documents import Document
+    from ..indexing.passages import cut
+
+    prompt_name = model.document_prompt_name
+
+    @functools.cache
+    def around() -> int:  # [CLS], [SEP] and the prompt
+        return int(model.token_count("", prompt_name))
+
+    def count(texts: list[str]) -> list[int]:
+        return [int(number) - around() for number in model.token_count(texts, prompt_name)] if texts else []
+
+    for passage in passages:
+        size = len(passage.text.encode(errors="replace"))
+        if size <= FEW_BYTES or size <= model.max_seq_length - around():  # no tokenizer makes more tokens than bytes
+            yield passage
+        else:
+            room = max(1, model.max_seq_length - around())
+            yield from (passage._replace(text=part.text) for part in cut(Document(passage.text), count, room))

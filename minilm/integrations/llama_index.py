@@ -1,0 +1,43 @@
+"""LlamaIndex: ``Settings.embed_model = MiniLMEmbedding()``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.bridge.pydantic import PrivateAttr
+
+from ..loading.hub import PINNED_NAME
+from ..sentences.by_name import ModelName, loaded
+
+
+class MiniLMEmbedding(BaseEmbedding):
+    """LlamaIndex' ``BaseEmbedding``.
+
+    Parameters
+    ----------
+    model_name
+        A folder, or a name on the Hugging Face Hub.
+    loading
+        Further arguments of `minilm.SentenceTransformer`.
+    settings
+        Those of ``BaseEmbedding``, such as ``embed_batch_size``.
+    """
+
+    _model: Any = PrivateAttr()
+
+    def __init__(self, model_name: str = PINNED_NAME, loading: dict[str, Any] | None = None, **settings: Any) -> None:
+        super().__init__(model_name=model_name, **settings)
+        self._model = loaded(ModelName(model_name, loading or {}))
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return list(self._model.encode_query(query, show_progress_bar=False).tolist())
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return self._get_query_embedding(query)
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._get_text_embeddings([text])[0]
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return list(self._model.encode_document(texts, show_progress_bar=False).tolist())

@@ -1,0 +1,181 @@
+"""Each adapter in its framework's own store or pipeline: the right neighbour, and `encode`'s vectors."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minilm.integrations
+from minilm import SentenceTransformer
+
+pytestmark = pytest.mark.filterwarnings("default")  # what frameworks warn of is not ours
+
+ROOT = Path(__file__).parents[2]
+TEXTS = ["The cat sits on the mat", "Stocks fell on Monday", "Kittens are playful", "He bakes bread every day"]
+QUERY = "A market crash"
+
+
+@pytest.fixture(scope="module")
+def model() -> SentenceTransformer:
+    return SentenceTransformer("all-MiniLM-L6-v2")
+
+
+@pytest.fixture(scope="module")
+def vectors(model: SentenceTransformer) -> np.ndarray:
+    return model.encode(TEXTS)
+
+
+def adapter(name: str, framework: str, *others: str) -> Any:
+    for module in (framework, *others):
+        pytest.importorskip(module, reason=f"the adapter is for {framework}, which is not installed")
+    return importlib.import_module(f"minilm.integrations.{name}")
+
+
+def test_importing_the_package_imports_no_framework() -> None:
+    files = {path.stem for path in Path(minilm.integrations.__file__).parent.glob("*.py")} - {"__init__", "standin"}
+    named = {line.split("minilm.integrations.")[1].split(".")[0] for line in minilm.integrations.__doc__.splitlines()
+             if "`minilm.integrations." in line}  # fmt: skip
+    assert named == files
+    code = "import sys, minilm.integrations; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {"numpy", "sklearn", "langchain_core", "chromadb", "pydantic"}.isdisjoint(loaded.split())
+
+
+def test_langchain(model: Any, vectors: np.ndarray) -> None:
+    module = adapter("langchain", "langchain_core")
+    from langchain_core.vectorstores import InMemoryVectorStore
+
+    embeddings = module.MiniLMEmbeddings("all-MiniLM-L6-v2", local_files_only=True)
+    np.testing.assert_allclose(embeddings.embed_documents(TEXTS), vectors, atol=1e-6)
+    np.testing.assert_allclose(embeddings.embed_query(QUERY), model.encode(QUERY), atol=1e-6)
+    assert module.MiniLMEmbeddings(model).model is model
+    store = InMemoryVectorStore.from_texts(TEXTS, embeddings)
+    assert store.similarity_search(QUERY, k=1)[0].page_content == TEXTS[1]
+
+
+def test_llama_index(model: Any, vectors: np.ndarray) -> None:
+    module = adapter("llama_index", "llama_index.core")
+    from llama_index.core import VectorStoreIndex
+    from llama_index.core.schema import TextNode
+
+    embedding = module.MiniLMEmbedding("all-MiniLM-L6-v2", embed_batch_size=3)
+    np.testing.assert_allclose(embedding.get_text_embedding_batch(TEXTS), vectors, atol=1e-6)
+    np.testing.assert_allclose(embedding.get_text_embedding(TEXTS[0]), vectors[0], atol=1e-6)
+    index = VectorStoreIndex([TextNode(text=text) for text in TEXTS], embed_model=embedding)
+    assert index.as_retriever(similarity_top_k=1).retrieve(QUERY)[0].text == TEXTS[1]
+    assert embedding.to_dict()["model_name"] == "all-MiniLM-L6-v2"
+
+
+def test_haystack(vectors: np.ndarray) -> None:
+    module = adapter("haystack", "haystack")
+    from haystack import Document, Pipeline
+    from haystack.components.retrievers.in_memory import InMemoryEmbeddingRetriever
+    from haystack.document_stores.in_memory import InMemoryDocumentStore
+
+    documents = [Document(content=text) for text in TEXTS]
+    embedded = module.MiniLMDocumentEmbedder().run(documents)["documents"]
+    np.testing.assert_allclose([document.embedding for document in embedded], vectors, atol=1e-6)
+    assert documents[0].embedding is None
+    store = InMemoryDocumentStore()
+    store.write_documents(embedded)
+    pipeline = Pipeline()
+    pipeline.add_component("embedder", module.MiniLMTextEmbedder())
+    pipeline.add_component("retriever", InMemoryEmbeddingRetriever(store, top_k=1))
+    pipeline.connect("embedder.embedding", "retriever.query_embedding")
+    again = Pipeline.loads(pipeline.dumps(), allowed_modules=[module.__name__])
+    again.get_component("retriever").document_store = store
+    for one in (pipeline, again):
+        found = one.run({"embedder": {"text": QUERY}})["retriever"]["documents"]
+        assert [document.content for document in found] == [TEXTS[1]]
+
+
+def test_chroma(vectors: np.ndarray, tmp_path: Path) -> None:
+    module = adapter("chroma", "chromadb")
+    import chromadb
+
+    client = chromadb.PersistentClient(str(tmp_path), chromadb.Settings(anonymized_telemetry=False))
+    ids = [str(i) for i in range(4)]
+    for name, function in (("own", module.MiniLMEmbeddingFunction()), ("theirs", module.InPlaceOfDefault())):
+        client.create_collection(name, embedding_function=function).add(ids=ids, documents=TEXTS)
+        stored = client.get_collection(name, embedding_function=function).get(ids, include=["embeddings"])
+        np.testing.assert_allclose(stored["embeddings"], vectors, atol=1e-6)
+        assert client.get_collection(name, embedding_function=function).query(query_texts=[QUERY], n_results=1)[
+            "ids"
+        ] == [["1"]]
+    assert client.get_collection("own").query(query_texts=[QUERY], n_results=1)["ids"] == [["1"]]  # found by its config
+    persisted = client.get_collection("theirs").configuration_json["embedding_function"]
+    assert persisted["name"] == "default"
+    function = module.MiniLMEmbeddingFunction("all-MiniLM-L6-v2", truncate_dim=9)
+    again = module.MiniLMEmbeddingFunction.build_from_config(function.get_config())
+    assert again.get_config() == {"model": "all-MiniLM-L6-v2", "truncate_dim": 9} and len(again(["a"])[0]) == 9
+
+
+def test_lancedb(vectors: np.ndarray, tmp_path: Path) -> None:
+    adapter("lancedb", "lancedb")
+    import lancedb
+    from lancedb.embeddings import get_registry
+    from lancedb.pydantic import LanceModel, Vector
+
+    function = get_registry().get("minilm").create()
+
+    class Row(LanceModel):
+        text: str = function.SourceField()
+        vector: Vector(function.ndims()) = function.VectorField()  # type: ignore[valid-type]
+
+    table = lancedb.connect(tmp_path).create_table("texts", schema=Row)
+    table.add([{"text": text} for text in TEXTS])
+    np.testing.assert_allclose(np.stack(table.to_arrow()["vector"].to_pylist()), vectors, atol=1e-6)
+    assert table.search(QUERY).limit(1).to_list()[0]["text"] == TEXTS[1]
+
+
+def test_keybert(model: Any, vectors: np.ndarray) -> None:
+    module = adapter("keybert", "keybert")
+    from keybert import KeyBERT
+
+    backend = module.MiniLMBackend(model)
+    keywords = KeyBERT(backend)
+    assert keywords.model is backend and backend.embedding_model is model
+    np.testing.assert_allclose(backend.embed(TEXTS), vectors, atol=1e-6)
+    found = keywords.extract_keywords("Kittens are playful and sleep on a mat", top_n=1)
+    assert found[0][0] == "kittens"
+
+
+def test_bertopic(model: Any, vectors: np.ndarray) -> None:
+    module = adapter("bertopic", "bertopic")
+    from bertopic import BERTopic
+    from bertopic.backend._utils import select_backend
+    from bertopic.dimensionality import BaseDimensionalityReduction
+    from sklearn.cluster import KMeans
+
+    backend = module.MiniLMBackend("all-MiniLM-L6-v2")
+    assert select_backend(backend) is backend
+    np.testing.assert_allclose(backend.embed_documents(TEXTS), vectors, atol=1e-6)
+    texts = [f"{text} {i}" for text in TEXTS for i in range(3)]
+    topics = BERTopic(embedding_model=backend, umap_model=BaseDimensionalityReduction(),
+                      hdbscan_model=KMeans(4, random_state=0, n_init=5))  # fmt: skip
+    found, _ = topics.fit_transform(texts)
+    assert [len(set(found[i : i + 3])) for i in (0, 3, 6, 9)] == [1, 1, 1, 1] and topics.embedding_model is backend
+
+
+def test_scikit_learn(vectors: np.ndarray) -> None:
+    module = adapter("sklearn", "sklearn")
+    from sklearn.base import clone
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    embedder = module.TextEmbedder()
+    for one in (embedder, clone(embedder), pickle.loads(pickle.dumps(embedder))):
+        np.testing.assert_allclose(one.fit_transform(TEXTS), vectors, atol=1e-6)
+    assert len(pickle.dumps(embedder)) < 1000
+    small = clone(embedder).set_params(truncate_dim=3)
+    assert list(small.get_feature_names_out()) == ["textembedder0", "textembedder1", "textembedder2"]
+    assert small.set_output(transform="pandas").transform(TEXTS).shape == (4, 3)
+    classifier = make_pipeline(embedder, LogisticRegression(C=1000)).fit(TEXTS, ["pet", "money", "pet", "food"])
+    assert list(classifier.predict(["Shares are up", "A puppy and a kitten"])) == ["money", "pet"]
