@@ -65,7 +65,8 @@ def test_search_takes_up_the_few_files_that_changed(notes: Path, monkeypatch: py
 
 
 def test_hits_as_json_with_context_and_with_what_is_far(notes: Path) -> None:
-    run("index", ".", "--index", "all.db")
+    assert run("index", ".", "--index", "all.db").output == "all.db: 2 new; 3 passages\n"  # which is not in itself
+    assert run("index", "--index", "all.db").output == "all.db: 2 unchanged; 3 passages\n"
     search = ["search", "--index", "all.db"]
     row = json.loads(run(*search, "a pet", "-k", 1, "--json").stdout)
     assert (row["file"], row["line"], row["last_line"]) == ("house.md", 5, 7)
@@ -81,6 +82,19 @@ def test_hits_as_json_with_context_and_with_what_is_far(notes: Path) -> None:
     assert "nothing is near" in run(*search, "quantum chromodynamics").stderr
     assert "answers" in run(*search, "a pet", "--min-score", 0.99, code=1).stderr
     assert "no such index" in run("search", "--index", "missing.db", "a pet", code=1).stderr
+
+
+def test_an_index_that_may_only_be_read_is_searched(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("index", ".")
+    (notes / "new.txt").write_text("Trains to Vienna leave every hour.\n")
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(30, "Read-only file system", "index.db.lock")
+
+    monkeypatch.setattr("minilm.indexing.index.Index.update", refuse)
+    result = run("search", "cinema", "-k", 1)
+    assert result.stdout.startswith("deep/films.txt")
+    assert result.stderr == "Note: not brought up to date: index.db.lock: Read-only file system\n"
 
 
 def test_another_model_is_refused_in_one_line(notes: Path, tmp_path: Path, model_dir: Path) -> None:
