@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from minilm.cli import hits, main
+from minilm.cli.app import INTERRUPTED
 from minilm.cli.hits import Row, print_rows, width
 
 NOTES = {
@@ -62,6 +63,26 @@ def test_search_takes_up_the_few_files_that_changed(notes: Path, monkeypatch: py
     monkeypatch.setattr("minilm.cli.searching.SOON_BYTES", 10)
     result = run("search", "railway timetable", "-k", 1)
     assert "Vienna" in result.stdout and result.stderr == "Note: 1 file has changed: run 'minilm index'.\n"
+
+
+def test_watching_takes_up_what_changes_until_it_is_interrupted(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = iter(
+        [lambda: None, lambda: (notes / "new.txt").write_text("Trains.\n"), lambda: (notes / "new.txt").unlink()]
+    )
+
+    def sleep(seconds: float) -> None:
+        step = next(steps, None)
+        if step is None:
+            raise KeyboardInterrupt
+        step()
+
+    monkeypatch.setattr("minilm.cli.indexing.time", type("Time", (), {"sleep": staticmethod(sleep)}))
+    lines = run("index", ".", "--watch", code=INTERRUPTED).stdout.splitlines()
+    assert [line.partition(": ")[2] for line in lines] == [
+        "2 new; 3 passages",
+        "1 new, 2 unchanged; 4 passages",
+        "2 unchanged, 1 removed; 3 passages",
+    ]
 
 
 def test_hits_as_json_with_context_and_with_what_is_far(notes: Path) -> None:
