@@ -45,7 +45,8 @@ def embed_files(
 
     The folder ``output`` gets a plan (``_plan.json``), parts of some thousand rows (``part-00000-000000.parquet``: file
     and block of the input), and at the end ``_SUCCESS``, JSON with counts and a checksum. A part appears whole or not
-    at all, and one that is there is done.
+    at all, and one that is there is done. Vectors are lists of fixed size, or just lists where a text can be a null, as
+    in JSON lines: few versions of pyarrow can read nulls among lists of fixed size.
 
     Parameters
     ----------
@@ -96,7 +97,8 @@ def embed_files(
         with locked(folder / ".lock-plan", wait=True):
             agree(folder, plan)
             ranges = _ranges(folder, sources, schema, loaded)
-        job = Job(sources, schema, loaded, Parts(folder, settings, ranges), shard)
+        fixed = not plan["nulls"]
+        job = Job(sources, schema, loaded, Parts(folder, settings, fixed, ranges), shard)
         counts = job.run(on_rows or (lambda rows, total: None))
         write_json_whole(folder / f"_SUCCESS{own}", counts)
         if own:
@@ -110,7 +112,9 @@ def _plan(sources: list[Source], schema: pa.Schema, settings: Settings, model: d
         facts = source.path.stat()
         inputs.append({"path": str(source.path), "size": facts.st_size, "mtime_ns": facts.st_mtime_ns})
     columns = {field.name: str(field.type) for field in schema}
-    return {"version": VERSION, "settings": asdict(settings), "columns": columns, "model": model, "inputs": inputs}
+    nulls = settings.on_error == "null" or any(source.nulls for source in sources)
+    return {"version": VERSION, "settings": asdict(settings), "columns": columns, "nulls": nulls, "model": model,
+            "inputs": inputs}  # fmt: skip
 
 
 def _ranges(folder: Path, sources: list[Source], schema: pa.Schema, model: SentenceTransformer) -> np.ndarray | None:

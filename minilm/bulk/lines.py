@@ -91,6 +91,7 @@ class JsonSource(LineSource):
     """JSON lines: an object a line; a name that is missing is a null; blank lines are no rows."""
 
     kind = "JSON lines"
+    nulls = True
 
     def _raw(self, stream: io.TextIOWrapper) -> Iterator[str]:
         return (line for line in stream if not line.isspace())

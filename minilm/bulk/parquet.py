@@ -29,6 +29,19 @@ class ParquetSource(Source):
         with self._open() as file:
             return int(file.metadata.num_rows)
 
+    @property
+    def nulls(self) -> bool:
+        """Whether a text can be a null, as the file's statistics say, or do not say."""
+        with self._open() as file:
+            paths = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
+            place = paths.index(self.settings.text)  # among the leaves of nested columns
+            groups = [file.metadata.row_group(i).column(place) for i in range(file.num_row_groups)]
+            return any(
+                not (group.is_stats_set and group.statistics.has_null_count and group.statistics.null_count == 0)
+                for group in groups
+                if group.num_values
+            )
+
     def schema(self) -> pa.Schema:
         """Return the types of the columns `names`."""
         with self._open() as file:

@@ -152,13 +152,17 @@ class Parts:
         Where they are.
     settings
         In which format, and what is stored.
+    fixed
+        Whether the lists of numbers have a fixed size. Where a null may come they have none: pyarrow before 26 can't
+        read Parquet files with nulls among lists of fixed size.
     ranges
         Of the components, for ``"int8"`` and ``"uint8"``.
     """
 
-    def __init__(self, folder: Path, settings: Settings, ranges: np.ndarray | None = None) -> None:
+    def __init__(self, folder: Path, settings: Settings, fixed: bool, ranges: np.ndarray | None = None) -> None:
         self.folder = folder
         self.settings = settings
+        self.fixed = fixed
         self.ranges = ranges
 
     def there(self) -> set[str]:
@@ -183,7 +187,7 @@ class Parts:
             np.save(buffer, vectors, allow_pickle=False)
             write_whole(self._path(unit.name, "npy"), buffer.getbuffer())
         else:
-            column = vector_column(vectors, unit.null)
+            column = vector_column(vectors, unit.null, self.fixed)
             write_whole(self._path(unit.name, "parquet"), _parquet(table.append_column("embedding", column), flat))
 
     def _path(self, name: str, suffix: str) -> Path:

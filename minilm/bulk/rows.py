@@ -68,6 +68,11 @@ class Source:
         """The number of rows, None if that is not known without reading them."""
         return None
 
+    @property
+    def nulls(self) -> bool:
+        """Whether a text can be a null."""
+        return False
+
     def schema(self) -> pa.Schema:
         """Return the types of the columns `names`, null for one that is not known; a missing one is a `ValueError`."""
         raise NotImplementedError

@@ -223,7 +223,11 @@ def stored_vectors(vectors: np.ndarray, precision: str, ranges: np.ndarray | Non
     return vectors
 
 
-def vector_column(vectors: np.ndarray, null: np.ndarray) -> pa.Array:
-    """Return [rows, components] as a column of lists of fixed size, null where ``null`` says so."""
+def vector_column(vectors: np.ndarray, null: np.ndarray, fixed: bool = True) -> pa.Array:
+    """Return [rows, components] as a column of lists, of fixed size or not, null where ``null`` says so."""
+    if not fixed:
+        ends = np.cumsum(np.where(null, 0, vectors.shape[1]), dtype=np.int32)
+        offsets = pa.array(np.concatenate([np.zeros(1, np.int32), ends]))
+        return pa.ListArray.from_arrays(offsets, pa.array(vectors[~null].reshape(-1)), mask=pa.array(null))
     values = pa.array(np.ascontiguousarray(vectors).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(values, vectors.shape[1], mask=pa.array(null))
