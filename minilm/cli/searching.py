@@ -76,6 +76,9 @@ def search(
     In an index, what stands in "double quotes" must be in every hit. Prints the best hit first, as grep does: file,
     line, text.
     """
+    for name in files:
+        if name != STDIN:
+            os.stat(name)  # names what is not there
     found = _index_for(file, files)
     wanted = top_k * 5 if only_files else top_k
     if found is not None:

@@ -48,6 +48,7 @@ def test_an_index_is_made_once_and_found_from_below(notes: Path, monkeypatch: py
     assert run("search", "cinema", "--meaning", "-k", 1).stdout.startswith("deep/films.txt:1: A new movie")
     assert run("search", "weather", "--words", "--files").stdout == "deep/films.txt\n"
     assert "nothing in" in run("search", "unheard-of", "--words", code=1).stderr
+    assert run("search", "cinema", "missing.md", code=1).stderr == "Error: missing.md: No such file or directory\n"
     monkeypatch.chdir(notes / "deep")
     assert run("search", "a pet", "-k", 1).stdout.startswith(f"{notes}/house.md:5: # Pets")
     monkeypatch.chdir(notes.parent)
