@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from .sentences import progress
 if TYPE_CHECKING:
     from ..indexing.index import Index
 
+WATCH_SECONDS = 2.0  # between two looks at the files
 HOME = Path(".minilm") / "index.db"
 
 index_file: Callable[[Any], Any] = click.option(
@@ -31,6 +33,7 @@ index_file: Callable[[Any], Any] = click.option(
     examples=[
         "minilm index ~/notes",
         "minilm index",
+        "minilm index --watch ~/notes",
         "minilm index --index all.db ~/notes ~/letters",
     ],
 )
@@ -38,8 +41,11 @@ index_file: Callable[[Any], Any] = click.option(
 @index_file
 @click.option("--passage-tokens", type=click.IntRange(min=8), metavar="N",
               help="How long a passage may be. Default: as the index was made with, or 128.")  # fmt: skip
+@click.option("--watch", is_flag=True, help="Go on, and take up what changes, until Ctrl-C.")
 @model_options()
-def index(paths: tuple[str, ...], file: Path | None, passage_tokens: int | None, choice: ModelChoice) -> None:
+def index(
+    paths: tuple[str, ...], file: Path | None, passage_tokens: int | None, watch: bool, choice: ModelChoice
+) -> None:
     """Make files searchable for 'minilm search', or bring the index up to date.
 
     Takes up the files and, below folders, all files of text: Markdown, HTML, source code, notebooks, CSV, JSON lines,
@@ -56,14 +62,24 @@ def index(paths: tuple[str, ...], file: Path | None, passage_tokens: int | None,
     if file is None and not paths:
         raise click.UsageError(f"No PATH, and there is no {HOME} here or above: name the folder to index.")
     with opened(file or _new_index(paths), choice, passage_tokens=passage_tokens) as store:
-        bar = _Bar()
-        try:
-            report = store.update(*paths, on_skip=bar.say, on_progress=bar.show)
-        finally:
-            bar.close()
-        counts = {name: getattr(report, name) for name in ("new", "changed", "unchanged", "removed", "skipped")}
-        files = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "no files"
-        click.echo(f"{shown_path(store.path)}: {files}; {len(store):,} passages")
+        _update(store, paths)
+        while watch:
+            time.sleep(WATCH_SECONDS)
+            _update(store, (), only_changes=True)
+
+
+def _update(store: Index, paths: Sequence[str], only_changes: bool = False) -> None:
+    """Update the index and print a line about it; ``only_changes``: if there is something to say."""
+    bar = _Bar()
+    try:
+        report = store.update(*paths, on_skip=bar.say, on_progress=bar.show)
+    finally:
+        bar.close()
+    if only_changes and not (report.new or report.changed or report.removed):
+        return
+    counts = {name: getattr(report, name) for name in ("new", "changed", "unchanged", "removed", "skipped")}
+    files = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "no files"
+    click.echo(f"{shown_path(store.path)}: {files}; {len(store):,} passages")
 
 
 class _Bar:

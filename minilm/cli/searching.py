@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import ModelChoice, command, model_options
+from .app import ModelChoice, command, describe, model_options
 from .hits import Row, print_files, print_json, print_rows, shown_path
 from .indexing import covering_index, index_file, nearest_index, opened
 from .sentences import CHUNK_TEXTS, best_passages, by_paragraph, progress
@@ -76,6 +76,9 @@ def search(
     In an index, what stands in "double quotes" must be in every hit. Prints the best hit first, as grep does: file,
     line, text.
     """
+    for name in files:
+        if name != STDIN:
+            os.stat(name)  # names what is not there
     found = _index_for(file, files)
     wanted = top_k * 5 if only_files else top_k
     if found is not None:
@@ -155,8 +158,8 @@ def _refresh(index: Index) -> None:
         report = index.update(at_most=SOON_BYTES, wait=False, on_skip=_say)
     except BlockingIOError:
         click.echo("Note: the index is being brought up to date by another process.", err=True)
-    except PermissionError as error:
-        click.echo(f"Note: not brought up to date: {error}", err=True)
+    except OSError as error:  # it, or its folder, may only be read
+        click.echo(f"Note: not brought up to date: {describe(error)}", err=True)
     else:
         if report.waiting:
             some = "1 file has" if report.waiting == 1 else f"{report.waiting:,} files have"

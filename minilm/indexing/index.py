@@ -279,7 +279,9 @@ class Index:
             if self._given is not None and self._store.get("made with") and not self._is_the_same_name():
                 _ = self.model  # which refuses another
             update = Update(self._store, self._model_for, self.passage_tokens, on_skip, on_progress)
-            return update.run(walk(given), lambda path: any(is_below(path, one) for one in given), at_most)
+            own = os.path.abspath(self.path)  # beside it lie the files of SQLite, whose names begin like its own
+            files = (found for found in walk(given) if not found.path.startswith(own))
+            return update.run(files, lambda path: any(is_below(path, one) for one in given), at_most)
 
     def _present_roots(self, on_skip: Skipped) -> list[str]:
         """Return the roots that are there: a disk that is not mounted does not empty the index."""

@@ -18,6 +18,7 @@ import pytest
 
 from minilm import BertConfig, BertModel, Index, SentenceTransformer
 from minilm.indexing import index as index_module, walking
+from minilm.indexing.matrix import BLOCK, Block, Matrix
 from minilm.indexing.updating import Report
 from minilm.parameters import unflatten
 from minilm.sentences.modules import Normalize, Pooling, Transformer
@@ -148,6 +149,37 @@ def test_meaning_is_exact_and_words_and_phrases_are_found(
     assert {Path(hit.path).name for hit in index.search("cat", below=folder / "deep")} == {"dog.txt"}
     assert index.search("cat", below=[str(folder / "deep"), str(folder / "house.md")], top_k=99)[0].path.endswith("md")
     assert all(hit.similarity >= 0.5 for hit in index.search("dog", min_score=0.5, top_k=99))
+
+
+def test_candidates_hold_the_nearest_although_levels_cannot_tell_them_apart() -> None:
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=12) + rng.normal(0, 0.003, (3000, 12))  # closer to each other than a level is wide
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    matrix, rows = Matrix(12), np.arange(BLOCK)
+    parts = [vectors[i : i + BLOCK] for i in range(0, 3000, BLOCK)]
+    blocks = [Block.empty(12).with_rows(rows[: len(part)], part).to_bytes() for part in parts]
+    matrix.take(enumerate(blocks), 1)
+    for query in rng.normal(size=(5, 12)).astype(np.float32):
+        best = np.argsort(-(vectors @ query))[:10]
+        assert set(best.tolist()) <= set(matrix.candidates(query, 10))
+        allowed = list(range(0, 3000, 7))
+        assert set(matrix.candidates(query, 10, allowed)) <= set(allowed)
+    far = Block.from_bytes(blocks[0], 12).with_rows(rows[1:], None).to_bytes()
+    matrix.take([(0, far), (1, Block.empty(12).to_bytes()), (2, Block.empty(12).to_bytes())], 2)
+    assert matrix.candidates(vectors[5], 10) == [0]
+
+
+def test_what_has_left_takes_no_place_among_the_nearest(index: Index, folder: Path) -> None:
+    for i in range(9):
+        (folder / f"{i}.txt").write_text(f"the red roof{' .' * i}\n")
+    index.update(folder)
+    for i in range(9):
+        (folder / f"{i}.txt").unlink()
+    index.update()
+    assert len(index.search("the red roof", 9, mode="meaning")) == 3
+    assert index._searcher is not None and index._searcher._matrix is not None
+    near = index._searcher._matrix.candidates(index._embed("the red roof"), 9)
+    assert near == [number for (number,) in index._store.rows("SELECT id FROM texts ORDER BY id")]
 
 
 def test_random_updates_end_at_a_new_index(tmp_path: Path, model: SentenceTransformer) -> None:

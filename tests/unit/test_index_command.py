@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from minilm.cli import hits, main
+from minilm.cli.app import INTERRUPTED
 from minilm.cli.hits import Row, print_rows, width
 
 NOTES = {
@@ -47,6 +48,7 @@ def test_an_index_is_made_once_and_found_from_below(notes: Path, monkeypatch: py
     assert run("search", "cinema", "--meaning", "-k", 1).stdout.startswith("deep/films.txt:1: A new movie")
     assert run("search", "weather", "--words", "--files").stdout == "deep/films.txt\n"
     assert "nothing in" in run("search", "unheard-of", "--words", code=1).stderr
+    assert run("search", "cinema", "missing.md", code=1).stderr == "Error: missing.md: No such file or directory\n"
     monkeypatch.chdir(notes / "deep")
     assert run("search", "a pet", "-k", 1).stdout.startswith(f"{notes}/house.md:5: # Pets")
     monkeypatch.chdir(notes.parent)
@@ -64,8 +66,29 @@ def test_search_takes_up_the_few_files_that_changed(notes: Path, monkeypatch: py
     assert "Vienna" in result.stdout and result.stderr == "Note: 1 file has changed: run 'minilm index'.\n"
 
 
+def test_watching_takes_up_what_changes_until_it_is_interrupted(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = iter(
+        [lambda: None, lambda: (notes / "new.txt").write_text("Trains.\n"), lambda: (notes / "new.txt").unlink()]
+    )
+
+    def sleep(seconds: float) -> None:
+        step = next(steps, None)
+        if step is None:
+            raise KeyboardInterrupt
+        step()
+
+    monkeypatch.setattr("minilm.cli.indexing.time", type("Time", (), {"sleep": staticmethod(sleep)}))
+    lines = run("index", ".", "--watch", code=INTERRUPTED).stdout.splitlines()
+    assert [line.partition(": ")[2] for line in lines] == [
+        "2 new; 3 passages",
+        "1 new, 2 unchanged; 4 passages",
+        "2 unchanged, 1 removed; 3 passages",
+    ]
+
+
 def test_hits_as_json_with_context_and_with_what_is_far(notes: Path) -> None:
-    run("index", ".", "--index", "all.db")
+    assert run("index", ".", "--index", "all.db").output == "all.db: 2 new; 3 passages\n"  # which is not in itself
+    assert run("index", "--index", "all.db").output == "all.db: 2 unchanged; 3 passages\n"
     search = ["search", "--index", "all.db"]
     row = json.loads(run(*search, "a pet", "-k", 1, "--json").stdout)
     assert (row["file"], row["line"], row["last_line"]) == ("house.md", 5, 7)
@@ -81,6 +104,19 @@ def test_hits_as_json_with_context_and_with_what_is_far(notes: Path) -> None:
     assert "nothing is near" in run(*search, "quantum chromodynamics").stderr
     assert "answers" in run(*search, "a pet", "--min-score", 0.99, code=1).stderr
     assert "no such index" in run("search", "--index", "missing.db", "a pet", code=1).stderr
+
+
+def test_an_index_that_may_only_be_read_is_searched(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("index", ".")
+    (notes / "new.txt").write_text("Trains to Vienna leave every hour.\n")
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(30, "Read-only file system", "index.db.lock")
+
+    monkeypatch.setattr("minilm.indexing.index.Index.update", refuse)
+    result = run("search", "cinema", "-k", 1)
+    assert result.stdout.startswith("deep/films.txt")
+    assert result.stderr == "Note: not brought up to date: index.db.lock: Read-only file system\n"
 
 
 def test_another_model_is_refused_in_one_line(notes: Path, tmp_path: Path, model_dir: Path) -> None:
