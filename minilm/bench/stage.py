@@ -102,4 +102,4 @@ def tokenizer(files: ModelFiles) -> Any:
 def max_tokens(files: ModelFiles, config: BertConfig) -> int:
     """Return where the sentence model cuts texts, [CLS] and [SEP] included."""
     path, settings = read_json_if_there(files, "sentence_bert_config.json")
-    return max_seq_length(settings, path, config.max_position_embeddings, config.max_position_embeddings)
+    return max_seq_length(settings, path, config.max_tokens, config.max_tokens)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NEAR = 0.2  # two texts that have nothing to do with each other have a cosine of about 0.05, rarely above this
 FEW_BYTES = 8  # every model reads so many tokens beside its prompt
+SOON_BYTES = 32_000  # of files that have changed: so many are taken up before a question is answered
 MANY_FILES = 20_000  # looking whether one of so many has changed takes longer than to search them
 
 Nearest = Callable[[list[str]], list[tuple[int, int]]]
@@ -148,12 +149,10 @@ def _in_index(
 
 def _refresh(index: Index) -> None:
     """Take up what has changed, where that is quick."""
-    from ..indexing.index import QUICK_BYTES
-
     if index.count_files() > MANY_FILES:
         return
     try:
-        report = index.update(at_most=QUICK_BYTES, wait=False, on_skip=_say)
+        report = index.update(at_most=SOON_BYTES, wait=False, on_skip=_say)
     except BlockingIOError:
         click.echo("Note: the index is being brought up to date by another process.", err=True)
     except PermissionError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import sys
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from .searching import Hit, Searcher
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-QUICK_BYTES = 16_000  # of text: so much is embedded by the backend that is loaded first, in a second or so
+QUICK_BYTES = 8_000  # of text: so much is embedded by the backend that is loaded first, in less than a second
 PASSAGE_TOKENS = 128  # long enough for a paragraph, short enough to be about one thing
 # What every index embeds once, to tell whether a model is the one that it was made with. Backends differ by 1e-6, the
 # rounding of the backend "int8" by up to 0.01, models by 0.1 and more.
@@ -185,15 +184,13 @@ class Index:
 
             numpy = get_backend("numpy", dtype=settings.get("dtype"))
             settings["backend"] = replace(numpy, place=lambda params: params)
+            # Two threads of a BLAS gain some milliseconds where the cores are free. Where they are not, each waits for
+            # the other at every product: a question took 1.4 s in place of 0.04 s.
+            settings["threads"] = settings.get("threads") or 1
         return SentenceTransformer(name, **settings)
 
     def _encode_one(self, model: SentenceTransformer, text: str, prompt_name: str | None) -> Any:
         """Return the vector of a text: float32 [components], of length 1."""
-        if self._is_quick_start:
-            # Two threads of a BLAS gain some milliseconds where the cores are free. Where they are not, each waits for
-            # the other at every product: a question took 1.4 s in place of 0.04 s.
-            model = copy.copy(model)
-            model.threads = 1
         vector = model.encode(text, prompt_name=prompt_name, normalize_embeddings=True, show_progress_bar=False)
         return vector.astype("float32", copy=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from .walking import Found
 if TYPE_CHECKING:
     from ..sentences.sentence_transformer import SentenceTransformer
 
+AHEAD_BYTES = 1 << 20  # of files: so few are all read before the first passage is embedded, to know how much is new
 CHUNK_TEXTS = 1024  # passages that are embedded together, and kept in one transaction
 
 Skipped = Callable[[str, str], None]  # a path, and why it is left out
@@ -114,20 +116,36 @@ class Update:
 
     def _is_unchanged(self, found: Found) -> bool:
         known = self._known.get(found.path)
-        if known is None or (known.size, known.mtime) != (found.size, found.mtime):
+        if known is None or (known.size, abs(known.mtime)) != (found.size, found.mtime):
             return False
-        if known.oddity or found.oddity:
+        if found.oddity and known.oddity != found.oddity:
+            return False
+        if known.mtime < 0 and not self._has_the_bytes(found, known):
+            return False
+        if known.oddity:
             self.report.skipped += 1
-            return known.oddity == found.oddity or not found.oddity
-        self.report.unchanged += 1
+        else:
+            self.report.unchanged += 1
         return True
+
+    def _has_the_bytes(self, found: Found, known: Known) -> bool:
+        """Whether a file that was young when it was read is still the same; it need not be read again then."""
+        try:
+            with open(found.path, "rb") as file:
+                same = digest_of(file.read()) == known.digest
+        except OSError:
+            return False
+        if same:
+            with self.store.transaction():
+                self.store.touch_file(known.id, found.size, _time_to_keep(found))
+        return same
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
     def _read(self, found: Found) -> _Read | None:
         """Read a file; None if its bytes are those that the store has, or if it is gone."""
         known = self._known.get(found.path)
-        mtime = -1 if time.time_ns() - found.mtime < YOUNG else found.mtime
+        mtime = _time_to_keep(found)
         if found.oddity:
             return self._odd(_Read(found, found.mtime, b"", found.oddity))
         try:
@@ -152,7 +170,7 @@ class Update:
         except Unreadable as error:
             result.oddity = str(error)
             return self._odd(result)
-        model = self._model(self._size)
+        model = self._model(0 if self._size <= AHEAD_BYTES else self._size)
         prompt_name = model.document_prompt_name
         around = model.token_count("", prompt_name)
 
@@ -179,12 +197,16 @@ class Update:
         """Read and embed files, and keep them chunk by chunk: who stops in between goes on from there."""
         done, total = 0, self._size
         new: deque[Passage] = deque()
-        texts = self._new_texts(todo, new)
+        texts: Iterator[str] = self._new_texts(todo, new)
+        size = self._size
+        if size <= AHEAD_BYTES:  # most of a file that has changed is as it was
+            ahead = list(texts)
+            texts, size = iter(ahead), sum(map(len, ahead))
         first = next(texts, None)
         if first is not None:
             with self.store.transaction():
                 self.store.set("unfinished", "1")  # texts come before their files
-            for chunk, vectors in self._embedded(first, texts):
+            for chunk, vectors in self._embedded(self._model(size), itertools.chain([first], texts)):
                 passages = [new.popleft() for _ in chunk]
                 with self.store.transaction():
                     self._put_texts(passages, vectors)
@@ -209,14 +231,9 @@ class Update:
                 new.append(passage)
                 yield passage.read
 
-    def _embedded(self, first: str, rest: Iterator[str]) -> Iterator[tuple[list[str], Any]]:
-        def texts() -> Iterator[str]:
-            yield first
-            yield from rest
-
-        model = self._model(self._size)
+    def _embedded(self, model: SentenceTransformer, texts: Iterator[str]) -> Iterator[tuple[list[str], Any]]:
         return model.encode_chunks(
-            texts(),
+            texts,
             CHUNK_TEXTS,
             prompt_name=model.document_prompt_name,
             normalize_embeddings=True,
@@ -272,3 +289,8 @@ class Update:
                 self._put_levels(unused, None)
                 self.store.drop_texts(unused)
             self.store.set("unfinished", "")
+
+
+def _time_to_keep(found: Found) -> int:
+    """Return the time of a file, below 0 if it is so young that a change might not show in it."""
+    return -found.mtime if time.time_ns() - found.mtime < YOUNG else found.mtime

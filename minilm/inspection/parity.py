@@ -153,7 +153,8 @@ class Parity:
         """Say what is known of what stands before a column's first wrong sublayer: it may be right, or missing."""
         before = self.sublayers[: self.sublayers.index(first)]
         right = [i for i, sublayer in enumerate(before) if column in sublayer.differences]
-        suspects = [sublayer.name for sublayer in before[right[-1] + 1 if right else 0 :]]
+        missing = before[right[-1] + 1 if right else 0 :]
+        suspects = [sublayer.name for sublayer in missing if sublayer.name != "pooler"]  # of which nothing is made
         if suspects:
             return f"the mistake may also be in what is missing just before it: {_some(suspects)}"
         return f"the {len(right)} before it are right" if len(right) > 1 else (

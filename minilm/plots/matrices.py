@@ -57,7 +57,7 @@ def token_similarity(
 ) -> Axes:
     """Draw a number for every pair of a token of one text and a token of another.
 
-    Zero is nearly white; positive numbers are darker the larger they are, and negative ones are blue.
+    Zero is nearly white; positive numbers are darker the larger they are, and negative ones are blue and hatched.
 
     Parameters
     ----------
@@ -105,7 +105,17 @@ def _matrix(
     bar = ax.figure.colorbar(image, ax=ax, label=label, shrink=0.8)
     if smallest < 0 <= values.min():
         bar.ax.set_ylim(0, None)  # the half that is used
+    if smallest < 0:
+        _hatch_negatives(ax, values)
     return ax
+
+
+def _hatch_negatives(ax: Axes, values: np.ndarray) -> None:
+    """Hatch the cells of negative numbers, for eyes and printers that do not tell blue from purple."""
+    from matplotlib.patches import Rectangle
+
+    for i, j in np.argwhere(values < 0):
+        ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, hatch="//", edgecolor="#9fb6d3", linewidth=0))
 
 
 def _write_values(ax: Axes, values: np.ndarray, image: AxesImage) -> None:

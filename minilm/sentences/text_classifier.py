@@ -93,7 +93,8 @@ class TextClassifier(TextModel):
         check_count("batch_size", batch_size)
         single = is_single(inputs)
         checked, count = as_texts([inputs] if single else inputs)
-        packs, truncation = self._in_packs(checked, count, self._tokenize, self._compute, batch_size, show_progress_bar)
+        steps, limit = (self._tokenize, self._compute), self.max_seq_length
+        packs, truncation = self._in_packs(checked, count, *steps, batch_size, show_progress_bar, limit)
         result = gather_array(packs, count, len(self.labels), self.backend.dtype)
         truncation.report()
         return result[0] if single else result

@@ -234,7 +234,8 @@ class TextModel(ModuleFace):
         compute: Compute,
         batch_size: int,
         show_progress_bar: bool | None,
-        limit: int | None = None,
+        limit: int | None,
+        *,
         window: int = WINDOW_TEXTS,
         read_ahead: bool = False,
     ) -> tuple[Iterator[tuple[np.ndarray, Sequence[Any]]], Truncation]:
@@ -297,8 +298,9 @@ class TextModel(ModuleFace):
                 read.append(one)
                 yield one
 
+        steps, limit = (tokenize, compute), self.max_seq_length
         packs, truncation = self._in_packs(
-            remembered(), count, tokenize, compute, batch_size, show_progress_bar, size, read_ahead
+            remembered(), count, *steps, batch_size, show_progress_bar, limit, window=size, read_ahead=read_ahead
         )
         start, parts = 0, list[tuple[np.ndarray, np.ndarray]]()
         for rows, results in packs:  # a chunk is a window of `in_packs`, which is finished before the next one begins

@@ -17,6 +17,7 @@ from ..packing import Pack, Tokens
 from ..parameters import Params, flatten, map_arrays, unflatten
 from ..sentences.encoding import Encoding
 from ..sentences.modules import Dense
+from ..sentences.prompted import PromptedModel
 from ..sentences.sentence_transformer import SentenceTransformer
 from ..sentences.text_model import TextModel
 from .data import Examples
@@ -88,7 +89,7 @@ class Trainee:
         model = self.model
         if isinstance(model, SentenceTransformer):
             return [encoding_of(model).tokenize(column)[0] for column in examples.columns]
-        prompt = model._choose_prompt(None, None)
+        prompt = model._choose_prompt(None, None) if isinstance(model, PromptedModel) else ""
         firsts, seconds = [prompt + text for text in examples.columns[0]], examples.columns[1:]
         encode = model.tokenizer.encode_packed
         return [encode(firsts, model.max_seq_length, text_pairs=seconds[0] if seconds else None)[0]]

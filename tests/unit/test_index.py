@@ -290,10 +290,10 @@ import sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from test_index import Index, tiny_model
 from minilm.indexing import updating
-updating.CHUNK_TEXTS = 8
+updating.CHUNK_TEXTS, updating.AHEAD_BYTES = 8, 0
 with Index(sys.argv[1], tiny_model()) as index:
     print("ready", flush=True)
-    print(index.update(sys.argv[2]), flush=True)
+    print(index.update(sys.argv[2], on_progress=lambda done, total: print(done, flush=True)), flush=True)
 """
 
 
@@ -323,9 +323,12 @@ def test_a_killed_update_loses_and_doubles_nothing(tmp_path: Path, many: Path, m
         expected = contents(index)
     chance, killed = random.Random(11), 0
     database = tmp_path / "killed.db"
-    for _ in range(4):
+    for chunks in (0, 1, 3, 9):
         process = child(database, many)
-        time.sleep(chance.uniform(0.0, 0.12))
+        assert process.stdout is not None
+        for _ in range(chunks):  # a line when a chunk is kept
+            process.stdout.readline()
+        time.sleep(chance.uniform(0.0, 0.02))
         killed += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate()

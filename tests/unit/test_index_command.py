@@ -31,7 +31,6 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_dir: Path) -> P
         file = tmp_path / "notes" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-        os.utime(file, (1, 1))
     monkeypatch.chdir(tmp_path / "notes")
     monkeypatch.setenv("MINILM_INDEX", "")
     monkeypatch.delenv("MINILM_INDEX")
@@ -60,7 +59,7 @@ def test_search_takes_up_the_few_files_that_changed(notes: Path, monkeypatch: py
     (notes / "new.txt").write_text("Trains to Vienna leave every hour.\n")
     assert run("search", "railway timetable", "-k", 1).stdout.startswith("new.txt:1: Trains")
     (notes / "new.txt").write_text("Trains to Graz leave every hour.\n")
-    monkeypatch.setattr("minilm.indexing.index.QUICK_BYTES", 10)
+    monkeypatch.setattr("minilm.cli.searching.SOON_BYTES", 10)
     result = run("search", "railway timetable", "-k", 1)
     assert "Vienna" in result.stdout and result.stderr == "Note: 1 file has changed: run 'minilm index'.\n"
 

@@ -128,6 +128,14 @@ def test_padding_pooled_in(port, against, encoded) -> None:
     assert against(values).first_wrong("file") == "sentence_embedding"
 
 
+def test_a_pooler_that_is_missing_is_not_blamed_for_the_vectors(port, against) -> None:
+    values = port()
+    values["sentence_embedding"] = -values["sentence_embedding"]
+    del values["pooler"]
+    told = against(values).verdict
+    assert "\n  44 of 45 sublayers compared; the 43 before it are right\n  missing: 1, pooler\n" in told
+
+
 def test_a_number_that_is_not_one_is_wrong(port, against) -> None:
     values = port()
     values["encoder.layer.2.output"][0, 1, 2] = np.nan

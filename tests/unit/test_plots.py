@@ -92,6 +92,7 @@ def test_numbers_in_cells_have_signs_and_stand_out_from_the_colour():
     assert written(ax) == ["−.40", ".00", ".80"]
     assert [text.get_color() for text in ax.texts] == ["black", "black", "white"]
     assert ax.figure.axes[1].get_ylabel() == "share"
+    assert [(patch.get_x(), patch.get_hatch()) for patch in ax.patches] == [(-0.5, "//"), (0.5, "//")]
 
 
 def test_pictures_to_be_compared_share_their_colours():
