@@ -105,12 +105,13 @@ def check_operations(rows: int, out: int, depth: int) -> None:
         assert (np.abs(shifted - (expected - bias)) <= 2e-6 * scale).all()
 
 
-small = len(sys.argv) > 1  # plain Python is slow, and its atomic operations are for one thread
-for rows in (2, 9) if small else (2, 6, 7, 13, 97, 200):
-    for depth in (1, 13, 40):
-        check_integers(rows, depth)
-for rows in (3, 0) if small else (0, 1, 2, 12, 25, 97, 250):
-    for out, depth in ((WIDTH, 12), (WIDTH + 3, 13)):
-        with limit_threads(1) if small else contextlib.nullcontext():
-            check_operations(rows, out, depth)
-print(DOT.name)
+if __name__ == "__main__":
+    small = len(sys.argv) > 1  # plain Python is slow, and its atomic operations are for one thread
+    for rows in (2, 9) if small else (2, 6, 7, 13, 97, 200):
+        for depth in (1, 13, 40):
+            check_integers(rows, depth)
+    for rows in (3, 0) if small else (0, 1, 2, 12, 25, 97, 250):
+        for out, depth in ((WIDTH, 12), (WIDTH + 3, 13)):
+            with limit_threads(1) if small else contextlib.nullcontext():
+                check_operations(rows, out, depth)
+    print(DOT.name)

@@ -225,9 +225,9 @@ def test_each_text_is_tokenized_once(
     tokenized: list[str] = []
     encode_packed = Tokenizer.encode_packed
 
-    def count(self: Tokenizer, texts: Any, *args: Any, text_pairs: Any = None) -> Any:
+    def count(self: Tokenizer, texts: Any, *args: Any, text_pairs: Any = None, **settings: Any) -> Any:
         tokenized.extend([*texts, *(text_pairs or ())])
-        return encode_packed(self, texts, *args, text_pairs=text_pairs)
+        return encode_packed(self, texts, *args, text_pairs=text_pairs, **settings)
 
     monkeypatch.setattr(Tokenizer, "encode_packed", count)
     texts = ["cat", "dog", "mat", "sat", "the"]
