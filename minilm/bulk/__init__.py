@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-try:
-    import pyarrow  # noqa: F401
-except ImportError as error:
-    raise ImportError("minilm.bulk needs pyarrow: pip install 'minilm[bulk]'") from error
+from importlib.util import find_spec
+
+if find_spec("pyarrow") is None:
+    raise ImportError("minilm.bulk needs pyarrow: pip install 'minilm[bulk]'")
 
 from ..sentences.by_name import ModelName
 from .job import embed_files
