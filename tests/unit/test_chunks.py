@@ -103,6 +103,16 @@ def test_truncation_is_counted_over_all_chunks_and_reported_to_the_caller(model:
         list(model.encode_chunks(TEXTS, 2))
 
 
+def test_what_each_text_lost_is_told_before_its_vector_comes(model: SentenceTransformer) -> None:
+    model.max_seq_length, model.truncation = 4, "silent"
+    told: list[int] = []
+    read = 0
+    for texts, _ in model.encode_chunks(TEXTS, 2, prompt="a ", on_lost=lambda lost: told.extend(lost.tolist())):
+        read += len(texts)
+        assert len(told) >= read
+    assert told == [max(0, len(f"a {text}".split()) - 2) for text in TEXTS]
+
+
 def test_a_chunk_does_not_wait_for_the_next_one(model: SentenceTransformer) -> None:
     """As in a pipe: what was read is answered, although the producer has not written more yet."""
     texts: queue.Queue[str | None] = queue.Queue()
