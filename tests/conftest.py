@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from minilm.config import BertConfig
+from minilm.parameters import unflatten
 
 TORCH = importlib.util.find_spec("torch") is not None
 
@@ -66,13 +67,7 @@ def random_params() -> Callable[..., dict[str, Any]]:
 
     def make(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, Any]:
         rng = np.random.default_rng(seed)
-        tree: dict[str, Any] = {}
-        for name, shape in shapes.items():
-            *path, leaf = name.split(".")
-            node = tree
-            for part in path:
-                node = node.setdefault(part, {})
-            node[leaf] = rng.normal(1.0 if name.endswith("LayerNorm.weight") else 0.0, 0.3, shape).astype(np.float32)
-        return tree
+        means = {name: float(name.endswith("LayerNorm.weight")) for name in shapes}
+        return unflatten({name: rng.normal(means[name], 0.3, s).astype(np.float32) for name, s in shapes.items()})
 
     return make

@@ -6,7 +6,6 @@ import functools
 import os
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 
 import click
 
+from ..loading.termination import before_termination
 from .streams import closed_streams_replaced, drop_output
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -75,24 +75,14 @@ class App(click.Group):
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM raise `SystemExit`, as Ctrl-C raises an exception: so files that are half written are removed.
-
-    A handler that is there already stays, and so does a signal that is ignored.
-    """
+    """Let SIGTERM raise `SystemExit`, as Ctrl-C raises an exception: so files that are half written are removed."""
 
     def end(number: int, frame: Any) -> None:
         signal.signal(number, signal.SIG_IGN)  # nothing shall interrupt the removing
         sys.exit(TERMINATED)
 
-    in_main_thread = threading.current_thread() is threading.main_thread()  # only there can signals be handled
-    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    with before_termination(end):
         yield
-        return
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def describe(error: BaseException) -> str:

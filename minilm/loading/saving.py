@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from ..config import CALL_SETTINGS, BertConfig
 from .families import FAMILIES
+from .termination import before_termination
 
 
 @contextmanager
@@ -64,22 +64,15 @@ def _written_beside(folder: str | os.PathLike[str], target: Path, written: Path)
 
 @contextmanager
 def _removed_before_termination(part: Path) -> Iterator[None]:
-    """Remove a folder before SIGTERM ends the process; where it is handled or ignored, this stays so."""
+    """Remove a folder before SIGTERM ends the process."""
 
     def end(number: int, frame: Any) -> None:
         shutil.rmtree(part, ignore_errors=True)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    in_main_thread = threading.current_thread() is threading.main_thread()  # only there can signals be handled
-    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    with before_termination(end):
         yield
-        return
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from minilm.config import BertConfig
 from minilm.models import BertForSequenceClassification, BertModel
+from minilm.parameters import unflatten
 from minilm.sentences.cross_encoder import CrossEncoder
 from minilm.sentences.modules import Normalize, Pooling, Transformer
 from minilm.sentences.sentence_transformer import SentenceTransformer
@@ -31,21 +32,11 @@ CONFIG = BertConfig(
 LABELS = {0: "bad", 1: "good", 2: "so so"}
 
 
-def _params(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    tree: dict[str, Any] = {}
-    for name, shape in shapes.items():
-        *path, leaf = name.split(".")
-        node = tree
-        for part in path:
-            node = node.setdefault(part, {})
-        node[leaf] = rng.normal(1.0 if name.endswith("LayerNorm.weight") else 0.0, 0.3, shape).astype(np.float32)
-    return tree
-
-
 def _transformer(cls: Any, config: BertConfig) -> Transformer:
+    rng = np.random.default_rng(0)
+    params = {name: rng.normal(0.0, 0.3, shape).astype(np.float32) for name, shape in cls.shapes(config).items()}
     tokenizer = Tokenizer(word_piece({piece: i for i, piece in enumerate(VOCAB)}))
-    return Transformer(cls(_params(cls.shapes(config)), config, "numpy"), tokenizer)
+    return Transformer(cls(unflatten(params), config, "numpy"), tokenizer)
 
 
 def embedder(name: str = "tiny-embedder", **settings: Any) -> ServedModel:
