@@ -16,6 +16,7 @@ from minilm.config import BertConfig
 from minilm.parameters import unflatten
 
 TORCH = importlib.util.find_spec("torch") is not None
+MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,6 +32,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "hub" in item.keywords and not config.getoption("--hub"):
             item.add_marker(pytest.mark.skip(reason="needs the Hugging Face Hub: run with --hub"))
+        if "plots" in item.path.parts and not MATPLOTLIB:  # examples in docstrings
+            item.add_marker(pytest.mark.skip(reason="needs matplotlib: pip install 'minilm[notebooks]'"))
         if "parity" in item.keywords and not TORCH:
             if os.environ.get(
                 "MINILM_REQUIRE_PARITY"
