@@ -163,7 +163,7 @@ def model_options(default: str | None = DEFAULT_MODEL) -> Callable[[Callable[...
                      **({"required": True} if default is None else {"default": default, "show_default": True})),
         click.option("--revision", metavar="REV", help="Branch, tag or commit on the Hub."),
         click.option("--offline", is_flag=True, help="Use local files only, no network."),
-        click.option("--backend", metavar="NAME", help="numba, int8, numpy or cupy; see 'minilm info'."),
+        click.option("--backend", metavar="NAME", help="numba, int8, numpy, cupy or cupy-tf32; see 'minilm info'."),
         click.option("--device", metavar="DEVICE", help="For a backend with several devices, such as cuda:1."),
         click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True,
                      help="Precision of weights and results."),

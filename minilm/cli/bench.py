@@ -65,7 +65,7 @@ def bench(
     are docstrings of Python's standard library. Everybody gets the same texts, threads and checkpoint, sorts by length
     (minilm packs, the others pad batches of 32), and is held to the same vectors.
 
-    Peers that are not installed are left out; pip install 'minilm[bench]' brings them, candle is pip install candding.
+    Peers that are not installed are left out; pip install 'minilm[bench]' brings them, candle as the package candding.
 
     OPENBLAS_CORETYPE, which pins the kernels of NumPy's BLAS, mostly to those of an older processor, is taken out of
     the environment of the processes that are measured: the figures are what this machine can do.

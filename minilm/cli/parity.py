@@ -50,9 +50,9 @@ def parity(
     Ours in float32, PyTorch's where it is installed, and a port's, each against the same network in float64. The TEXTs
     are one padded batch, by default three of different lengths. The verdict comes first, then the table.
 
-    To check a port, --save what is expected, write your own intermediate results under the same names, and compare
-    --against them: the first sublayer that float32 rounding does not explain is named. The exit code is 1 if there is
-    one.
+    To check a port, --save what is expected, write your own intermediate results in float32 under the same names, and
+    compare --against them, with the same MODEL and TEXTs: the first sublayer that float32 rounding does not explain is
+    named. The exit code is 1 if there is one. FILE may hold some of the names. README says what each of them holds.
     """
     from ..inspection import parity as comparison
 
@@ -61,6 +61,8 @@ def parity(
     check_folder(save)
     if backward and (save is not None or against is not None):
         raise click.UsageError("--save and --against are for intermediate results, not for --backward.")
+    if save is not None and any(option is not None for option in (against, plot_file, backend, device)):
+        raise click.UsageError("--save compares nothing: leave --against, --plot, --backend and --device out.")
     draw = chart("parity_chart", plot_file)
     if save is not None:
         with replacing(save) as stream:

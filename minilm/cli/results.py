@@ -58,7 +58,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         if plain:
             with contextlib.suppress(OSError):  # report the first error
                 written.unlink(missing_ok=True)
-        ours = isinstance(error, OSError) and error.filename in (None, str(written), written)
+        of_system = isinstance(error, OSError) and error.errno is not None  # not one of minilm's own, which is a text
+        ours = of_system and error.filename in (None, str(written), written)  # type: ignore[attr-defined]
         if ours and not isinstance(error, BrokenPipeError):
             raise OSError(error.errno, error.strerror, str(path)) from error  # type: ignore[attr-defined]
         raise
@@ -153,7 +154,7 @@ def write_short(file: BinaryIO, chunks: Iterable[Chunk], components: int = 6) ->
     """Write each text and the first few numbers of its vector, for reading on a terminal."""
     for texts, vectors in chunks:
         for text, vector in zip(texts, vectors, strict=True):
-            shown = "  ".join(f"{x:10.7f}" if vector.dtype.kind == "f" else f"{x:4d}" for x in vector[:components])
+            shown = "  ".join(f"{x:8.5f}" if vector.dtype.kind == "f" else f"{x:4d}" for x in vector[:components])
             rest = f"  … {len(vector)} numbers" if len(vector) > components else ""
             file.write(f"{shorten(text)}\n  {shown}{rest}\n".encode())
 

@@ -50,7 +50,7 @@ def _number(name: str, default: float, help_text: str, least: float = 1) -> Call
     "--revision", metavar="REV", envvar="REVISION", show_envvar=True, help="Branch, tag or commit on the Hub."
 )
 @click.option("--offline", is_flag=True, help="Use local files only, no network.")
-@click.option("--backend", metavar="NAME", help="numba, int8, numpy or cupy; see 'minilm info'.")
+@click.option("--backend", metavar="NAME", help="numba, int8, numpy, cupy or cupy-tf32; see 'minilm info'.")
 @click.option("--device", metavar="DEVICE", help="For a backend with several devices, such as cuda:1.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Default: one for each core.")
 @click.option("--hostname", default=_address_or_nothing, metavar="ADDRESS",

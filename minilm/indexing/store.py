@@ -88,7 +88,11 @@ class Store:
         if not self.path.exists():
             if not create:
                 raise FileNotFoundError(2, "there is no such index: make it with 'minilm index PATH'", str(path))
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            home = self.path.absolute().parent
+            home = home.parent if home.name == ".minilm" else home
+            if not home.is_dir():
+                raise FileNotFoundError(2, "there is no such folder to make an index in", str(home))
+            self.path.parent.mkdir(exist_ok=True)
         self.lock = threading.RLock()
         self._db = self._connected(self.path)
         with self._naming():

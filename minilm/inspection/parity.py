@@ -34,6 +34,7 @@ OURS, TORCH, BETWEEN, FILE = "ours", "torch", "ours - torch", "file"
 # Correct float32 implementations are within a factor of 2. The mildest of the usual mistakes, GELU by tanh, makes a
 # factor of hundreds.
 WRONG = 16.0
+DOUBTFUL = 4.0  # times: more than rounding makes as a rule; the table says so, and a mistake may begin there
 ROUNDING = (2.0**-24, 2.0**-19)  # bounds of what counts as rounding, as a relative difference
 
 Values = Mapping[str, np.ndarray]
@@ -84,10 +85,14 @@ class Sublayer:
         measured = (self.differences[column].relative for column in (OURS, TORCH) if column in self.differences)
         return max(least, min(most, *measured))
 
+    def times_rounding(self, column: str) -> float:
+        """Return the relative difference as a multiple of the one that rounding makes; 0 if there is none."""
+        difference = self.differences.get(column)
+        return 0.0 if difference is None else difference.relative / self.rounding
+
     def is_wrong(self, column: str) -> bool:
         """Whether the column is further from the arbiter than rounding explains."""
-        difference = self.differences.get(column)
-        return difference is not None and not difference.relative <= WRONG * self.rounding
+        return not self.times_rounding(column) <= WRONG  # nor is what is no number
 
 
 @dataclass(frozen=True)
@@ -140,8 +145,16 @@ class Parity:
             told = f"{column}: right, rounding explains all differences{' that were compared' if missing else ''}"
             lines = [told, f"  {compared}; {most}"]
         else:
-            by = f"{first.differences[column].relative:.1e} where rounding makes {first.rounding:.1e}"
-            lines = [f"{column}: wrong from {first.name} on, by {by}", f"  {compared}; {self._before(first, column)}"]
+            relative = first.differences[column].relative
+            by = f"by {relative:.1e} where rounding makes {first.rounding:.1e}"
+            by = by if math.isfinite(relative) else "which holds NaN or infinity"
+            lines = [f"{column}: wrong from {first.name} on, {by}", f"  {compared}; {self._before(first, column)}"]
+        fine = rows if first is None else rows[: rows.index(first)]
+        doubtful = max(fine, key=lambda sublayer: sublayer.times_rounding(column), default=None)
+        if doubtful is not None and (times := doubtful.times_rounding(column)) > DOUBTFUL:
+            lines.append(
+                f"  look at {doubtful.name}: {times:.0f} times what rounding makes (wrong from {WRONG:.0f} on)"
+            )
         if missing:
             lines.append(f"  missing: {len(missing)}, {_some(missing)}")
         other = Counter(sublayer.differences[column].dtype for sublayer in rows)
@@ -368,14 +381,14 @@ def read_intermediates(
         with np.load(file, allow_pickle=False) as archive:
             values = dict(archive.items())
     except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{file} is not an .npz of arrays: {error}") from error
+        raise ValueError(f"{file} is not an .npz of arrays: write it with numpy.savez(file, **arrays)") from error
     for name in [name for name in INPUTS if name in values]:
         if not np.array_equal(values.pop(name), encoded[name]):
             raise ValueError(f"{file}: {name} differs from what the texts give: it was made from other texts")
     unknown = [name for name in values if name not in expected]
     if unknown or not values:
         known = ", ".join(list(expected)[:9])
-        raise ValueError(f"{file}: unknown names {', '.join(unknown) or '(the file is empty)'}; known: {known}, …")
+        raise ValueError(f"{file}: unknown names {_some(unknown) or '(the file is empty)'}; known: {known}, …")
     total = int(np.count_nonzero(encoded["attention_mask"]))
     for name, x in values.items():
         shape = expected[name].shape

@@ -261,7 +261,7 @@ class _Snapshot:
         self.why_not = ""
         if local_files_only or constants.HF_HUB_OFFLINE:
             self.reachable = False
-            self.why_not = "local_files_only is set" if local_files_only else "HF_HUB_OFFLINE is set"
+            self.why_not = "local_files_only (--offline) is set" if local_files_only else "HF_HUB_OFFLINE is set"
 
     def _known_commit(self) -> str:
         """Return the commit that ``revision`` names as far as the cache knows, or else ``revision`` as it is."""

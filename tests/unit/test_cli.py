@@ -216,7 +216,7 @@ def test_settings_reach_the_model(embed: list[Any], model: SentenceTransformer) 
 def test_the_short_format_is_for_reading(embed: list[Any]) -> None:
     lines = run(*embed, SENTENCES[0], "--format", "short").stdout.splitlines()
     assert lines[0] == SENTENCES[0]
-    assert lines[1].startswith("   0.067656") and lines[1].endswith("… 384 numbers")
+    assert lines[1].startswith("   0.06766   0.06350") and lines[1].endswith("… 384 numbers")
 
 
 def test_each_text_is_tokenized_once(
@@ -592,6 +592,26 @@ def test_parity_prints_the_table_and_tells_a_wrong_port_by_its_exit_code(
     np.savez(wrong, **arrays)
     found = run("parity", model_dir, "a cat", "a dog barks", "--against", wrong, code=1).stdout
     assert found.startswith("file: wrong from encoder.layer.3.intermediate on")
+
+
+def test_what_parity_is_not_asked_together(model_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "port.npz"
+    file.write_text("no archive")
+    for option, value in (("--against", file), ("--plot", "a.png"), ("--backend", "int8")):
+        found = run("parity", model_dir, "--save", tmp_path / "a.npz", option, value, code=2).stderr
+        assert "--save compares nothing" in found
+    message = run("parity", model_dir, "a cat", "--against", file, code=1).stderr
+    assert message == f"Error: {file} is not an .npz of arrays: write it with numpy.savez(file, **arrays)\n"
+
+
+def test_an_error_before_anything_is_written_is_not_the_file_s(tmp_path: Path) -> None:
+    for arguments in (
+        ("embed", "--model", "nosuch", "--offline", "a", "-o"),
+        ("parity", "nosuch", "--offline", "--save"),
+    ):
+        message = run(*arguments, tmp_path / "x.npz", code=1).stderr
+        assert "nosuch" in message and "None" not in message and "x.npz" not in message
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_profile_lists_every_operation(model_dir: Path) -> None:

@@ -226,6 +226,10 @@ def test_another_model_and_other_settings_are_refused(index: Index, folder: Path
 def test_what_is_no_index_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such index"):
         Index(tmp_path / "missing.db", create=False)
+    for name in ("nowhere/.minilm/index.db", "nowhere/index.db"):
+        with pytest.raises(FileNotFoundError, match="no such folder to make an index in"):
+            Index(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / "text.db").write_text("no database at all, but long enough to be taken for one" * 9)
     with pytest.raises(OSError, match=r"text\.db: file is not a database"):
         Index(tmp_path / "text.db")

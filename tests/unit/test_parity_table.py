@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,8 +142,20 @@ def test_a_number_that_is_not_one_is_wrong(port, against) -> None:
     values["encoder.layer.2.output"][0, 1, 2] = np.nan
     table = against(values)
     assert table.first_wrong("file") == "encoder.layer.2.output"
+    assert "wrong from encoder.layer.2.output on, which holds NaN or infinity" in table.verdict
     found = next(sublayer for sublayer in table.sublayers if sublayer.name == "encoder.layer.2.output")
     assert found.differences["file"] == parity.Difference(math.inf, math.inf)
+
+
+def test_what_is_nearly_wrong_is_named(port, against) -> None:
+    """Ten times what rounding makes is less than a mistake, and more than it makes."""
+    values = port()
+    name = "encoder.layer.4.output"
+    rounding = next(sublayer.rounding for sublayer in against(values).sublayers if sublayer.name == name)
+    values[name] = values[name] * np.float32(1 + 10 * rounding)
+    for pooler in (values["pooler"], -values["pooler"]):
+        told = against({**values, "pooler": pooler}).verdict
+        assert re.search(rf"\n  look at {name}: (9|10|11) times what rounding makes \(wrong from 16 on\)\n", told)
 
 
 def test_padding_does_not_count(port, against, encoded) -> None:
