@@ -205,6 +205,7 @@ def profile(texts: tuple[str, ...], path: str | None, repeat: int, choice: Model
     """Show where the time goes.
 
     Embeds the texts one pack after another, and prints calls, time, share and FLOP rate of every operation.
+    "(around the network)" is all the rest: the tokenizer, packing, and Python between the operations.
     """
     from ..inspection.trace import format_profile, profile as measure
 
