@@ -212,7 +212,7 @@ def test_incomplete_and_offline(nowhere, monkeypatch, caplog, switch):
     files = find_files(NAME, local_files_only=switch == "argument")
     assert files.get("modules.json") is None
     assert "modules.json of somebody/some-model is not in the cache, and taken as absent" in caplog.text
-    reason = {"argument": "local_files_only (--offline) is set", "environment": "HF_HUB_OFFLINE is set"}.get(
+    reason = {"argument": "local_files_only .--offline. is set", "environment": "HF_HUB_OFFLINE is set"}.get(
         switch, "out of reach"
     )
     with pytest.raises(FileNotFoundError, match=f"has no vocab.txt.*{reason}.*Connect and.* or give the path"):
