@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import itertools
 import math
-import multiprocessing
 import pickle
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..config import check_count
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what a pool needs is imported when there is one
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+
     from typing_extensions import Self
 
 CHUNK_INPUTS = 2048  # where the number of inputs is not known before the end
@@ -60,6 +60,8 @@ class WorkerPool:
     """
 
     def __init__(self, model: Any, worker: Worker, count: int) -> None:
+        import multiprocessing
+
         self.model: Any = model
         self._connections: list[Connection] = []
         self.processes: list[BaseProcess] = []
@@ -134,6 +136,8 @@ class WorkerPool:
         Exception
             The error of a process.
         """
+        from multiprocessing.connection import wait
+
         if chunk_size is not None:
             size = check_count("chunk_size", chunk_size)
         elif count is None:
