@@ -154,7 +154,7 @@ def write_short(file: BinaryIO, chunks: Iterable[Chunk], components: int = 6) ->
     """Write each text and the first few numbers of its vector, for reading on a terminal."""
     for texts, vectors in chunks:
         for text, vector in zip(texts, vectors, strict=True):
-            shown = "  ".join(f"{x:8.5f}" if vector.dtype.kind == "f" else f"{x:4d}" for x in vector[:components])
+            shown = "  ".join(f"{x:7.4f}" if vector.dtype.kind == "f" else f"{x:4d}" for x in vector[:components])
             rest = f"  … {len(vector)} numbers" if len(vector) > components else ""
             file.write(f"{shorten(text)}\n  {shown}{rest}\n".encode())
 

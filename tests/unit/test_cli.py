@@ -216,7 +216,7 @@ def test_settings_reach_the_model(embed: list[Any], model: SentenceTransformer) 
 def test_the_short_format_is_for_reading(embed: list[Any]) -> None:
     lines = run(*embed, SENTENCES[0], "--format", "short").stdout.splitlines()
     assert lines[0] == SENTENCES[0]
-    assert lines[1].startswith("   0.06766   0.06350") and lines[1].endswith("… 384 numbers")
+    assert lines[1].startswith("   0.0677   0.0635   0.0487") and lines[1].endswith("… 384 numbers")
 
 
 def test_each_text_is_tokenized_once(
