@@ -374,10 +374,10 @@ def work(folder: Path, seed: int, start: int, count: int, only: str | None) -> N
                 outcome, detail = "refused", str(error)[:300]
                 check_error(error)
             seconds, grown = time.process_time() - begun, resident("VmHWM") - memory
+            if grown > MEGABYTES:  # comes first: much memory may take long, too
+                raise Fault("memory", f"{grown:.0f} MB")
             if seconds > SECONDS:
                 raise Fault("hang", f"{seconds:.1f} s")
-            if grown > MEGABYTES:
-                raise Fault("memory", f"{grown:.0f} MB")
             if seen or Path(RAN).exists():
                 raise Fault("outside", f"{seen!r:.300}")
         except Fault as fault:
