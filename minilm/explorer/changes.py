@@ -15,28 +15,28 @@ from ..operations import Operations
 
 
 class ReLU(Operations):
-    """ReLU instead of GELU."""
+    """ReLU instead of GELU: what is negative becomes 0."""
 
     def activation(self, x: Array, name: str) -> Array:
         return functional.relu(x) if name.startswith("gelu") else super().activation(x, name)
 
 
 class TanhGELU(Operations):
-    """GELU by its approximation with tanh."""
+    """GELU by tanh: the approximation that the paper also gives."""
 
     def activation(self, x: Array, name: str) -> Array:
         return functional.gelu_tanh(x) if name.startswith("gelu") else super().activation(x, name)
 
 
 class FirstToken(Operations):
-    """The vector of [CLS] alone instead of the mean over all tokens."""
+    """[CLS] alone: the vector of the text is that of its first token."""
 
     def pooling(self, hidden_states: Array, attention_mask: Array, mode: str) -> Array:
         return functional.cls_pooling(hidden_states, attention_mask)
 
 
 class NoPositions(Operations):
-    """Embeddings without positions: the order of the words is lost."""
+    """No positions: the order of the words is lost."""
 
     def embeddings(
         self, input_ids: Array, token_type_ids: Array, position_ids: Array, words: Array, token_types: Array,
@@ -49,7 +49,7 @@ class NoPositions(Operations):
 
 
 class EightBits(Operations):
-    """Weights rounded to 8 bits: every row to 255 steps."""
+    """8-bit weights: every row of a weight is rounded to 255 steps."""
 
     def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         xp = array_namespace(weight)
@@ -58,7 +58,7 @@ class EightBits(Operations):
 
 
 class NoHead(Operations):
-    """One attention head of one layer switched off: its part of the context is zero."""
+    """One head off: in one layer it hands nothing over."""
 
     def __init__(self, layer: int = 0, head: int = 0) -> None:
         self.layer, self.head, self.attentions = layer, head, 0
@@ -75,7 +75,7 @@ class NoHead(Operations):
 
 
 class NoLayer(Operations):
-    """One layer left out: what comes in goes out."""
+    """One layer out: what comes in goes out."""
 
     def __init__(self, layer: int = 0) -> None:
         self.layer, self.sublayers = layer, 0

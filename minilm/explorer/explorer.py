@@ -14,16 +14,20 @@ import numpy as np
 from .. import __version__, functional
 from ..functional import softmax
 from ..inspection.trace import TracedOperation, watch
+from ..loading.hub import find_files
+from ..loading.json_files import read_json
 from ..models import BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification, PreTrainedModel
 from ..sentences.sentence_transformer import SentenceTransformer
 from ..sentences.text_model import TextModel
 from ..serving.errors import ServiceError
-from ..tokenizing.tokenizer import Tokenizer
+from ..serving.models import load_model
+from ..tokenizing.tokenizer import Tokenizer, tokenizer_from_files
 from . import similarity
 from .changes import CHANGES, make_change
 from .stages import SOURCES, arrays_of, cut_out, describe, sources
 
 MOST_BYTES = 96 << 20  # of arrays that are kept
+PATIENCE = 10.0  # seconds for which a pass waits for others
 MOST_WORDS = 8  # candidates for a mask
 
 
@@ -168,7 +172,9 @@ class Explorer:
 
     def run(self, question: Question) -> Pass:
         """Return the pass of a question: computed once, and kept as long as there is room."""
-        with self._lock:
+        if not self._lock.acquire(timeout=PATIENCE):
+            raise ServiceError("Overloaded", "there is too much to do here: try again later", {"Retry-After": "5"})
+        try:
             if question in self._passes:
                 self._passes.move_to_end(question)
                 return self._passes[question]
@@ -177,6 +183,8 @@ class Explorer:
             while len(self._passes) > 1 and sum(one.nbytes for one in self._passes.values()) > MOST_BYTES:
                 self._passes.popitem(last=False)
             return done
+        finally:
+            self._lock.release()
 
     def _compute(self, question: Question) -> Pass:
         tokens, features, lost = self._tokenize(question)
@@ -290,6 +298,30 @@ class Explorer:
         vectors = np.asarray(functional.normalize(np.asarray(vectors)))
         places, kept = similarity.flat_map(vectors)
         return {"cosines": (vectors[1:] @ vectors[0]).tolist(), "places": places.tolist(), "kept": kept}
+
+
+def load(name: str, **settings: Any) -> Explorer:
+    """Load a model as what its files say it is.
+
+    Parameters
+    ----------
+    name
+        A folder, or a name on the Hugging Face Hub.
+    settings
+        ``revision``, ``local_files_only``, ``backend``, ``device``, ``dtype`` and ``threads``, as in
+        `minilm.SentenceTransformer`.
+    """
+    where = {key: settings[key] for key in ("revision", "local_files_only") if settings.get(key)}
+    files = find_files(name, **where)
+    path = None if files.get("modules.json") is not None else files.get("config.json")
+    architectures = [] if path is None else read_json(path).get("architectures") or []
+    heads: dict[str, Any] = {"ForMaskedLM": BertForMaskedLM, "ForTokenClassification": BertForTokenClassification}
+    for end, cls in heads.items():
+        if any(str(one).endswith(end) for one in architectures):
+            computing = {key: settings[key] for key in ("backend", "device", "dtype") if settings.get(key)}
+            model = cls.from_pretrained(name, **where, **computing)
+            return Explorer(model, name, tokenizer=tokenizer_from_files(files))
+    return Explorer(load_model(name, **settings).model, name)
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:

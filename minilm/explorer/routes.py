@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from ..serving.body import Body
 from ..serving.endpoint import to_json
@@ -130,10 +130,15 @@ async def _file(request: Request) -> Response:
     return FileResponse(PAGE / name, headers=HEADERS, media_type=TYPES[Path(name).suffix])
 
 
-def explorer_routes(explorers: Mapping[str, Explorer]) -> Mount:
-    """Return what is to be mounted at ``/explorer``: the page, and its API under ``/explorer/api``."""
+async def _to_page(request: Request) -> Response:
+    return RedirectResponse("/explorer/")
+
+
+def explorer_routes(explorers: Mapping[str, Explorer]) -> list[BaseRoute]:
+    """Return the routes of the page at ``/explorer``, and of its API under ``/explorer/api``."""
     api = [Route(f"/api/{name}", _api(explorers, answer), methods=["POST"]) for name, answer in ANSWERS.items()]
-    return Mount("/explorer", routes=[*api, Route("/", _file), Route("/{name}", _file)])
+    page = [Route("/", _file), Route("/{name}", _file)]
+    return [Route("/explorer", _to_page), Mount("/explorer", routes=[*api, *page])]
 
 
 def create_app(explorers: Mapping[str, Explorer], access_log: AccessLog | None = None) -> Starlette:
@@ -146,12 +151,8 @@ def create_app(explorers: Mapping[str, Explorer], access_log: AccessLog | None =
     access_log
         Called at the end of every request; None for no log.
     """
-
-    async def home(request: Request) -> Response:
-        return RedirectResponse("/explorer/")
-
     return Starlette(
-        routes=[Route("/", home), Route("/explorer", home), explorer_routes(explorers)],
+        routes=[Route("/", _to_page), *explorer_routes(explorers)],
         middleware=[Middleware(Gate, access_log=access_log)],
         exception_handlers={HTTPException: http_error},
     )
