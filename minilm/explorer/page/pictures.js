@@ -41,7 +41,7 @@ function legend(most, signed) {
     context.fillStyle = css(colour(signed ? (i / 31.5 - 1) * most : (i / 63) * most, most, signed));
     context.fillRect(i, 0, 1, 1);
   }
-  return h("span", { class: "legend" }, format(signed ? -most : 0, 2), canvas, format(most, 2));
+  return h("span", { class: "legend", title: "What is larger has the colour at the end." }, format(signed ? -most : 0, 2), canvas, format(most, 2));
 }
 
 function paint(canvas, { data, rows, total, most, signed }, first, columns) {
