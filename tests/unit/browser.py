@@ -127,7 +127,11 @@ class Page:
 
     def table(self, name: str) -> list[list[str]]:
         """Open the numbers behind a picture, and return the cells of the table."""
-        self.js("for (const one of document.querySelectorAll('details.numbers')) one.open = true")
+        self.js(
+            "for (const one of document.querySelectorAll('details.numbers')) if (one.dataset.name === arguments[0]) "
+            "one.open = true",
+            name,
+        )
         self.wait(f"[...document.querySelectorAll('table')].some((one) => one.dataset.table === {name!r})")
         return list(self.js(
             "const table = [...document.querySelectorAll('table')].find((one) => one.dataset.table === arguments[0]);"

@@ -31,7 +31,7 @@ PARTS = {"query": "attention", "key": "attention", "value": "attention", "self":
 
 @pytest.fixture(scope="module")
 def explorer(model_dir: Path) -> Explorer:
-    return load(str(model_dir), backend="numpy")
+    return load(str(model_dir))
 
 
 @pytest.fixture(scope="module")
