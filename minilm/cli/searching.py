@@ -83,6 +83,8 @@ def search(
     wanted = top_k * 5 if only_files else top_k
     if found is not None:
         with opened(found, choice, create=False) as index:
+            if mode != "words":
+                index.prepare()
             rows = _in_index(index, query, files, wanted, mode or "both", min_score)
             nearest = _nearest(query, lambda: index.model if mode != "words" else None)
             _print(rows, nearest, top_k, context, only_files, scores, as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import time
 from collections.abc import Callable
@@ -16,6 +15,8 @@ from .app import DEFAULT_MODEL, command
 
 def _address_or_nothing() -> str:
     """Return what HOSTNAME says if it is an address: containers set it to their own name, which is nobody's wish."""
+    import ipaddress
+
     try:
         return str(ipaddress.ip_address(os.environ.get("HOSTNAME", "")))
     except ValueError:

@@ -35,7 +35,7 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_dir: Path) -> P
     monkeypatch.chdir(tmp_path / "notes")
     monkeypatch.setenv("MINILM_INDEX", "")
     monkeypatch.delenv("MINILM_INDEX")
-    monkeypatch.setattr("minilm.indexing.index.DEFAULT_MODEL", str(model_dir))
+    monkeypatch.setattr("minilm.indexing.model.DEFAULT_MODEL", str(model_dir))
     return tmp_path / "notes"
 
 
