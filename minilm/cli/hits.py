@@ -36,9 +36,11 @@ class Row:
 
 def shown_path(path: str) -> str:
     """Return a path as people see it: from the current folder, if it is there; what is no text as numbers of bytes."""
+    from ..indexing.walking import as_text
+
     relative = os.path.relpath(path) if os.path.isabs(path) else path
     near = path if relative.startswith(os.pardir + os.sep) else relative
-    return _plain(os.fsencode(near).decode("utf-8", "backslashreplace"))
+    return _plain(as_text(near))
 
 
 def _plain(text: str) -> str:

@@ -11,7 +11,7 @@ from .model import IndexModel
 from .ranking import parse
 from .store import Store
 from .updating import Progress, Report, Skipped, Update
-from .walking import is_below, walk
+from .walking import as_text, is_below, walk
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -108,6 +108,21 @@ class Index:
     def path(self) -> str:
         """The file."""
         return str(self._store.path)
+
+    @property
+    def folder(self) -> str:
+        """The folder that the index belongs to: the one of ``.minilm``, or of the file."""
+        return self._store.base
+
+    def shown(self, path: str) -> str:
+        """Return the path of a hit as text: from `folder`, if it is in there; what is no text as numbers of bytes."""
+        near = os.path.relpath(path, self.folder) if is_below(path, self.folder) else path
+        return as_text(near)
+
+    @property
+    def model_name(self) -> str | None:
+        """The name of the model that the index was made with; None if nothing is in it."""
+        return self._model.made_with
 
     @property
     def roots(self) -> list[str]:

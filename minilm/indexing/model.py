@@ -75,6 +75,11 @@ class IndexModel:
         found: dict[str, Any] = json.loads(self._store.get("made with") or "{}")
         return found
 
+    @property
+    def made_with(self) -> str | None:
+        """The name of the model that the index was made with; None if there is none yet."""
+        return self._made().get("model")
+
     # ---- loading -----------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
