@@ -53,7 +53,7 @@ def _number(name: str, default: float, help_text: str, least: float = 1) -> Call
 @click.option(
     "--revision", metavar="REV", envvar="REVISION", show_envvar=True, help="Branch, tag or commit on the Hub."
 )
-@click.option("--index", "file", type=click.Path(path_type=Path, exists=True), metavar="FILE", callback=index_in,
+@click.option("--index", "file", type=click.Path(path_type=Path), metavar="FILE", callback=index_in,
               help="Answer /search from this index, or the one in this folder; its model is served, unless --model "
               "names others.")  # fmt: skip
 @click.option("--offline", is_flag=True, help="Use local files only, no network.")

@@ -427,3 +427,20 @@ def test_a_question_does_not_load_numba(folder: Path, index: Index, monkeypatch:
         with Index(index.path) as other:
             other._model.get(size)
             assert asked.pop() == backend
+
+
+def test_a_reranker_sorts_the_hits_anew(index: Index, folder: Path, tmp_path: Path) -> None:
+    index.update(folder)
+
+    class Reranker:
+        def require_one_label(self) -> None: ...
+
+        def predict(self, pairs: list[tuple[str, str]], **_: Any) -> np.ndarray:
+            assert all(query == "the cat sat" for query, _ in pairs)
+            return np.array([float("barks" in text) for _, text in pairs], np.float32)
+
+    hits = index.search('the "cat" sat', reranker=Reranker())  # type: ignore[arg-type]
+    assert [(hit.text, hit.score) for hit in hits] == [("# Pets\n\nThe cat sat on the mat.", 0.0)]
+    hits = index.search("the cat sat", 1, reranker=Reranker())  # type: ignore[arg-type]
+    assert [(hit.text, hit.score) for hit in hits] == [("The dog barks.", 1.0)]
+    assert index.search('"no such words"', reranker=Reranker()) == []  # type: ignore[arg-type]
