@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from .app import ModelChoice, command, model_options
+from .app import FINDING, ModelChoice, command, model_options
 from .results import shorten, to_json
 from .texts import given_texts, text_arguments, text_file
 
@@ -27,7 +27,7 @@ from .texts import given_texts, text_arguments, text_file
 @text_file
 @click.option("--steps", is_flag=True, help="Show each step from text to tokens. Nothing is cut.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each text.")
-@model_options()
+@model_options(fields=FINDING)
 def tokens(texts: tuple[str, ...], path: str | None, steps: bool, as_json: bool, choice: ModelChoice) -> None:
     """Show the tokens of texts.
 
@@ -101,7 +101,7 @@ def _columns(upper: Sequence[str], lower: Sequence[str]) -> Iterator[str]:
     ],
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@model_options()
+@model_options(fields=FINDING)
 def info(as_json: bool, choice: ModelChoice) -> None:
     """Show versions, machine and checkpoint.
 
