@@ -35,13 +35,9 @@ export function table(name, { data, rows, columns, rowNames, columnNames, first 
 }
 
 function legend(most, signed) {
-  const canvas = h("canvas", { width: 64, height: 1, "aria-hidden": "true" });
-  const context = canvas.getContext("2d");
-  for (let i = 0; i < 64; i++) {
-    context.fillStyle = css(colour(signed ? (i / 31.5 - 1) * most : (i / 63) * most, most, signed));
-    context.fillRect(i, 0, 1, 1);
-  }
-  return h("span", { class: "legend", title: "What is larger has the colour at the end." }, format(signed ? -most : 0, 2), canvas, format(most, 2));
+  const stops = Array.from({ length: 13 }, (_, i) => css(colour(signed ? i / 6 - 1 : i / 12, 1, signed)));
+  const bar = h("span", { class: "scale", style: { background: `linear-gradient(to right, ${stops.join(", ")})` } });
+  return h("span", { class: "legend", title: "What is larger has the colour at the end." }, format(signed ? -most : 0, 2), bar, format(most, 2));
 }
 
 function paint(canvas, { data, rows, total, most, signed }, first, columns) {
@@ -139,7 +135,7 @@ export function matrix(name, { data, rowNames, columnNames, signed = false, most
       const shade = colour(value, most, signed);
       const chosen = picked && picked[0] === r && (picked[1] === c || picked[1] < 0);
       cells.push(s("g", { class: onpick ? "cell pick" : "cell", onclick: onpick && (() => onpick(r, c)) },
-        s("title", {}, `${rowNames[r]} → ${columnNames[c]}: ${format(value, 6)}`),
+        cell <= 30 && s("title", {}, `${rowNames[r]} → ${columnNames[c]}: ${format(value, 6)}`),
         s("rect", { x: left + c * cell, y: top + r * cell, width: cell - 1, height: cell - 1, rx: 2, fill: css(shade), class: chosen ? "chosen" : "" }),
         cell > 30 && s("text", { x: left + c * cell + cell / 2, y: top + r * cell + cell / 2 + 4, "text-anchor": "middle", class: isLight(shade) ? "on-light" : "on-dark" }, short(value, digits))));
     }

@@ -1,6 +1,7 @@
 // Self-attention: all heads small, one of them large, and one score written out.
 
 import { arrays } from "./api.js";
+import { isDark } from "./colours.js";
 import { button, h, p, s, section } from "./dom.js";
 import { argmax, format, percent } from "./numbers.js";
 import { bars, heatmap, matrix, thumbnail } from "./pictures.js";
@@ -61,13 +62,23 @@ function writtenOut(model, seen, at, [head, query, key], [q, k, mask], shares) {
           h("td", {}, format(scores[j])), h("td", {}, maskAt(j) < -1e30 ? "− ∞, nearly" : format(maskAt(j))), h("td", {}, format(exponentials[j])), h("td", { title: String(shares[j]) }, format(shares[j]))))))));
 }
 
+const drawn = new WeakMap(); // the small pictures of all heads stay when another head is chosen
+
+function thumbnails(found, count) {
+  const theme = isDark();
+  if (drawn.get(found)?.theme !== theme) {
+    const size = found.shape.at(-1);
+    const one = (_, n) => thumbnail({ data: found.data.subarray(n * size * size, (n + 1) * size * size), shape: [size, size] }, false, 1);
+    drawn.set(found, { theme, all: Array.from({ length: count }, one) });
+  }
+  return drawn.get(found).all;
+}
+
 function small(found, count, head) {
-  const size = found.shape.at(-1);
+  const pictures = thumbnails(found, count);
   return h("div", { class: "heads", role: "group", "aria-label": "Heads" },
-    Array.from({ length: count }, (_, n) => {
-      const data = found.data.subarray(n * size * size, (n + 1) * size * size);
-      return button(h("span", {}, thumbnail({ data, shape: [size, size] }, false, 1), h("small", {}, String(n + 1))), () => update({ head: n, key: -1 }), { "aria-pressed": String(n === head), "aria-label": `Head ${n + 1}`, class: "head", "data-focus": `head ${n}` });
-    }));
+    pictures.map((picture, n) =>
+      button(h("span", {}, picture, h("small", {}, String(n + 1))), () => update({ head: n, key: -1 }), { "aria-pressed": String(n === head), "aria-label": `Head ${n + 1}`, class: "head", "data-focus": `head ${n}` })));
 }
 
 export async function attention(model, seen, at) {
