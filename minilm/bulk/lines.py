@@ -7,13 +7,13 @@ import io
 import itertools
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from ..tokenizing.texts import shorten
-from .rows import READ_BYTES, Bad, Rows, Source, Wanted
+from .rows import Bad, Rows, Source, Wanted
+from .stores import READ_BYTES, File
 
 LOOKED_AT = 1000  # rows of JSON lines that tell the columns' types
 
@@ -23,8 +23,8 @@ class LineSource(Source):
 
     def _open(self) -> io.TextIOWrapper:
         """Open the file, uncompressed; bytes that are not UTF-8 become lone surrogates, which make a row bad."""
-        stream: Any = pa.input_stream(str(self.path), compression="detect", buffer_size=READ_BYTES)
-        return io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "surrogateescape", newline=self._newline)
+        stream: Any = io.BufferedReader(self.file.stream(), READ_BYTES)
+        return io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline=self._newline)
 
     _newline = "\n"
 
@@ -106,7 +106,7 @@ class JsonSource(LineSource):
         objects = [row for row in rows if not isinstance(row, Bad)]
         if objects:
             self._check(list(dict.fromkeys(name for row in objects for name in row)))
-        return pa.schema([_field(name, [row.get(name) for row in objects], self.path) for name in self.names])
+        return pa.schema([_field(name, [row.get(name) for row in objects], self.file) for name in self.names])
 
 
 def _json(line: str) -> Any:
@@ -117,11 +117,11 @@ def _json(line: str) -> Any:
     return value if isinstance(value, dict) else Bad(f"expected a JSON object, got {shorten(value)}")
 
 
-def _field(name: str, values: list[Any], path: Path) -> pa.Field:
+def _field(name: str, values: list[Any], file: File) -> pa.Field:
     try:
         kind = pa.array(values).type
     except (pa.ArrowException, UnicodeError, OverflowError) as error:
-        raise ValueError(f"{path}: the values of {name!r} have no common type: {error}") from None
+        raise ValueError(f"{file}: the values of {name!r} have no common type: {error}") from None
     return pa.field(name, kind)
 
 
@@ -133,7 +133,7 @@ class CsvSource(LineSource):
 
     def _raw(self, stream: io.TextIOWrapper) -> Iterator[Any]:
         csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
-        reader = csv.reader(stream, delimiter="\t" if ".tsv" in self.path.suffixes else ",")
+        reader = csv.reader(stream, delimiter="\t" if ".tsv" in self.file.suffixes else ",")
         names = next(reader, None)
         if names is None:  # an empty file
             return

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .rows import READ_BYTES, Bad, Rows, Source, Wanted
+from .rows import Bad, Rows, Source, Wanted
+from .stores import READ_BYTES, errors_of
+
+
+class _Footer(NamedTuple):
+    """What a file says of itself: where its row groups end, whether a text can be a null, its columns' types."""
+
+    ends: list[int]
+    nulls: bool
+    schema: pa.Schema
 
 
 class ParquetSource(Source):
@@ -18,53 +28,63 @@ class ParquetSource(Source):
     kind = "Parquet"
 
     def _open(self) -> pq.ParquetFile:
-        try:
-            return pq.ParquetFile(self.path, buffer_size=READ_BYTES)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{self.path}: not a Parquet file that can be read: {error}") from None
+        file = self.file
+        with errors_of(file.uri):
+            try:
+                return pq.ParquetFile(file.path, filesystem=file.system, buffer_size=READ_BYTES)
+            except pa.ArrowInvalid as error:
+                raise ValueError(f"{file}: not a Parquet file that can be read: {error}") from None
+
+    @cached_property
+    def _footer(self) -> _Footer:
+        text = self.settings.text
+        with self._open() as file:
+            there, facts = file.schema_arrow, file.metadata
+            self._check(there.names)
+            kind = there.field(text).type
+            if not _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
+                raise ValueError(f"{self.file}: the column {text!r} is {kind}, expected strings")
+            groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
+            ends = list(itertools.accumulate(group.num_rows for group in groups))
+            paths = [facts.schema.column(i).path for i in range(facts.num_columns)]
+            place = paths.index(text)  # among the leaves of nested columns
+            nulls = any(_may_have_nulls(group.column(place)) for group in groups)
+            return _Footer(ends, nulls, pa.schema([pa.field(name, there.field(name).type) for name in self.names]))
 
     @property
     def count(self) -> int:
         """The number of rows."""
-        with self._open() as file:
-            return int(file.metadata.num_rows)
+        return self._footer.ends[-1] if self._footer.ends else 0
 
     @property
     def nulls(self) -> bool:
         """Whether a text can be a null, as the file's statistics say, or do not say."""
-        with self._open() as file:
-            paths = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
-            place = paths.index(self.settings.text)  # among the leaves of nested columns
-            groups = [file.metadata.row_group(i).column(place) for i in range(file.num_row_groups)]
-            return any(
-                not (group.is_stats_set and group.statistics.has_null_count and group.statistics.null_count == 0)
-                for group in groups
-                if group.num_values
-            )
+        return self._footer.nulls
 
     def schema(self) -> pa.Schema:
         """Return the types of the columns `names`."""
-        with self._open() as file:
-            there = file.schema_arrow
-        self._check(there.names)
-        kind = there.field(self.settings.text).type
-        if not _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
-            raise ValueError(f"{self.path}: the column {self.settings.text!r} is {kind}, expected strings")
-        return pa.schema([pa.field(name, there.field(name).type) for name in self.names])
+        return self._footer.schema
 
     def blocks(self, schema: pa.Schema, wanted: Wanted) -> Iterator[tuple[int, Rows | None]]:
-        """Yield all blocks; row groups without a wanted block are not read."""
-        size = self.settings.part_rows
+        """Yield all blocks; row groups without a wanted block are not read, nor is a file without one."""
+        size, ends = self.settings.part_rows, self._footer.ends
+        found = [wanted(block) for block in range(-(-self.count // size))]
+        if not any(found):
+            yield from ((block, None) for block in range(len(found)))
+            return
         with self._open() as file:
-            ends = list(itertools.accumulate(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)))
-            number = -(-file.metadata.num_rows // size)
             tables = _Rows(file, [self.settings.text, *self.names], ends)
-            for block in range(number):
-                if not wanted(block):
+            for block, here in enumerate(found):
+                if not here:
                     yield block, None
                     continue
                 table = tables.between(block * size, min((block + 1) * size, ends[-1]))
                 yield block, Rows(_texts(table[self.settings.text]), table.select(self.names).cast(schema))
+
+
+def _may_have_nulls(chunk: pq.ColumnChunkMetaData) -> bool:
+    known = chunk.is_stats_set and chunk.statistics.has_null_count
+    return bool(chunk.num_values) and not (known and chunk.statistics.null_count == 0)
 
 
 class _Rows:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
 
 from ..tokenizing.texts import check_text
 from .settings import Settings
-
-READ_BYTES = 1 << 20  # of a file at a time
+from .stores import File
 
 Wanted = Callable[[int], bool]  # whether the block of that number is to be read
 
@@ -44,7 +42,7 @@ class Source:
 
     Attributes
     ----------
-    path
+    file
         Where it is.
     name
         What the ids of its rows begin with.
@@ -52,7 +50,7 @@ class Source:
         What is read of it.
     """
 
-    path: Path
+    file: File
     name: str
     settings: Settings
     kind: ClassVar[str]
@@ -84,7 +82,7 @@ class Source:
     def _check(self, there: Sequence[str]) -> None:
         for name in (self.settings.text, *self.names):
             if name not in there:
-                raise ValueError(f"{self.path} has no column {name!r}; its columns are {', '.join(there) or 'none'}")
+                raise ValueError(f"{self.file} has no column {name!r}; its columns are {', '.join(there) or 'none'}")
 
 
 def check_row(text: Any) -> Any:

@@ -7,7 +7,7 @@ import json
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,16 @@ from .settings import Settings
 
 KNOWN_TEXTS = 1 << 16  # texts that --dedupe remembers with their vectors: 100 MB at 384 components
 COUNTS = b"minilm.bulk"  # the key of a part's counts in its Parquet metadata
+
+
+class Counts(NamedTuple):
+    """Of a part or a job: its rows, those with vectors, and of these those computed; rejected rows; truncated texts."""
+
+    rows: int = 0
+    vectors: int = 0
+    computed: int = 0
+    rejected: int = 0
+    truncated: int = 0
 
 
 @dataclass
@@ -107,16 +117,10 @@ class Unit:
             self.vectors[row] = known.vector
             self.truncated += known.truncated
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> Counts:
         """Return what the part's metadata says."""
-        rejected = len(self.rejects)
-        return {
-            "rows": len(self.null),
-            "vectors": len(self.null) - int(self.null.sum()),
-            "computed": len(self.rows),
-            "rejected": rejected,
-            "truncated": self.truncated,
-        }
+        rows, null = len(self.null), int(self.null.sum())
+        return Counts(rows, rows - null, len(self.rows), len(self.rejects), self.truncated)
 
 
 def make_unit(source: Source, name: str, block: int, rows: Rows, settings: Settings, dedupe: Dedupe | None) -> Unit:
@@ -132,7 +136,7 @@ def make_unit(source: Source, name: str, block: int, rows: Rows, settings: Setti
     bad = {i: text.reason for i, text in enumerate(texts) if isinstance(text, Bad)}
     if bad and settings.on_error == "fail":
         i, reason = next(iter(bad.items()))
-        raise ValueError(f"{source.path}, row {first + i}: {reason} (--on-error skip or null goes on without it)")
+        raise ValueError(f"{source.file}, row {first + i}: {reason} (--on-error skip or null goes on without it)")
     columns = _output_columns(source, first, len(texts), rows.columns)
     rejects = [{"row": f"{source.name}:{first + i}", "reason": reason} for i, reason in bad.items()]
     if bad and settings.on_error == "skip":
@@ -211,7 +215,7 @@ def table_of(unit: Unit, settings: Settings, ranges: np.ndarray | None) -> tuple
     """Return a unit's columns, with its counts in the metadata, and its vectors as they are stored."""
     assert unit.vectors is not None
     stored = stored_vectors(unit.vectors, settings.precision, ranges)
-    return unit.columns.replace_schema_metadata({COUNTS: json.dumps(unit.counts())}), stored
+    return unit.columns.replace_schema_metadata({COUNTS: json.dumps(unit.counts()._asdict())}), stored
 
 
 def stored_vectors(vectors: np.ndarray, precision: str, ranges: np.ndarray | None) -> np.ndarray:

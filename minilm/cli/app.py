@@ -10,14 +10,18 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..loading.termination import before_termination
 from .streams import closed_streams_replaced, drop_output
 
+if TYPE_CHECKING:
+    from ..sentences.cross_encoder import CrossEncoder
+
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_RERANKER = "cross-encoder/ms-marco-MiniLM-L6-v2"
 
 # Exit codes beside click's own (0 done, 1 failed, 2 wrong usage): 128 and the number of the signal, as shells count.
 INTERRUPTED = 130
@@ -145,6 +149,15 @@ class ModelChoice:
         from ..backends.threads import default_threads, limit_threads
 
         return limit_threads(self.threads or default_threads())
+
+    def cross_encoder(self, name: str | None = None, truncation: str = "silent") -> CrossEncoder:
+        """Load the model, or the one of a name, as a `minilm.CrossEncoder` of one label."""
+        from ..sentences.cross_encoder import CrossEncoder
+
+        where = self.where if name is None else {**self.where, "revision": None}
+        model = CrossEncoder(name or self.name, **where, **self.computing, threads=self.threads, truncation=truncation)
+        model.require_one_label()
+        return model
 
     def sentence_transformer(self, **settings: Any) -> Any:
         """Load the model as a `minilm.SentenceTransformer`."""

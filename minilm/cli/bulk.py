@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -27,11 +26,12 @@ def _share(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int
         "minilm bulk articles.jsonl.gz -o vectors --text body --on-error skip",
         "minilm bulk 'corpus/*.parquet' -o vectors --shard 0/4",
         "minilm bulk lines.txt -o vectors --format npy --precision float16",
+        "minilm bulk 's3://bucket/corpus/*.parquet' -o s3://bucket/vectors",
     ],
 )
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
-              help="New or empty, or that of the same job, which goes on then.")  # fmt: skip
+@click.option("-o", "--output", required=True, metavar="FOLDER",
+              help="A path or URI: new or empty, or that of the same job, which goes on then.")  # fmt: skip
 @click.option("--text", default="text", show_default=True, metavar="COLUMN", help="The column of the texts.")
 @click.option("--id", "id_column", metavar="COLUMN", help="The column of the ids. Default: file and row, as a.csv:0.")
 @click.option("--keep", multiple=True, metavar="COLUMN", help="Copy this column; again for further ones.")
@@ -55,7 +55,7 @@ def _share(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int
 @model_options()
 def bulk(
     inputs: tuple[str, ...],
-    output: Path,
+    output: str,
     id_column: str | None,
     shard: tuple[int, int],
     choice: ModelChoice,
@@ -63,7 +63,8 @@ def bulk(
 ) -> None:
     """Turn files of texts into files of vectors, however many.
 
-    INPUT is a file or a quoted pattern: .parquet, .jsonl, .csv, .tsv, .txt; all but Parquet also compressed. FOLDER
+    INPUT is a file or a quoted pattern: .parquet, .jsonl, .csv, .tsv, .txt; all but Parquet also compressed. INPUT and
+    FOLDER can be in a store, with the credentials that it finds: s3://, gs://, hdfs://, and what fsspec opens. FOLDER
     gets parts of some thousand rows, and _SUCCESS at the end, with counts and a checksum. A part appears whole or not
     at all. The same command goes on where an earlier one ended, for whatever reason; one with other inputs or settings
     is refused. A null has a null vector.
@@ -80,4 +81,4 @@ def bulk(
             bar.update(rows)
 
         counts = embed_files(inputs, output, chosen, model, index, on_rows)
-    click.echo(to_json({"output": str(output), **counts}))
+    click.echo(to_json({"output": output, **counts}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -120,6 +119,8 @@ def info(as_json: bool, choice: ModelChoice) -> None:
 
 
 def _software() -> dict[str, Any]:
+    from importlib.metadata import version
+
     from .. import __version__
     from ..backends import available_backends
 
@@ -127,7 +128,7 @@ def _software() -> dict[str, Any]:
     return {
         "version": __version__,
         "installed in": str(Path(__file__).parents[1]),
-        "packages": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names),
+        "packages": ", ".join(f"{name} {version(name)}" for name in names),
         "backends": ", ".join(available_backends()),
         "int8 path": _int8_path(),
     }

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import json
 import os
 import re
 import shutil
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
+
+from ..loading.whole import errors_naming, written_beside
 
 Chunk = tuple[list[str], Any]  # texts, and their vectors [texts, components]
 
@@ -43,26 +43,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     A device or a named pipe is written to directly. So is a file that is open already, such as ``/dev/stdout``: writing
     goes on where it stands, and keeps what the file holds.
     """
-    plain, descriptor = is_plain(path), _descriptor(path)
-    target = path.resolve() if plain else path  # a link is kept, and its target is replaced
-    written = target.with_name(f".{target.name}.{os.getpid()}.part") if plain else target
-    try:
-        file_or_number = written if descriptor is None else os.dup(descriptor)
-        with open(file_or_number, "w+b" if plain else "wb") as file:
+    descriptor = _descriptor(path)
+    if not is_plain(path):
+        with errors_naming(path, path), open(path if descriptor is None else os.dup(descriptor), "wb") as file:
             yield file
-        if plain:
-            if target.exists():
-                shutil.copymode(target, written)
-            os.replace(written, target)
-    except BaseException as error:
-        if plain:
-            with contextlib.suppress(OSError):  # report the first error
-                written.unlink(missing_ok=True)
-        of_system = isinstance(error, OSError) and error.errno is not None  # not one of minilm's own, which is a text
-        ours = of_system and error.filename in (None, str(written), written)  # type: ignore[attr-defined]
-        if ours and not isinstance(error, BrokenPipeError):
-            raise OSError(error.errno, error.strerror, str(path)) from error  # type: ignore[attr-defined]
-        raise
+        return
+    target = path.resolve()  # a link is kept, and its target is replaced
+    with errors_naming(path, target), written_beside(target) as part:
+        with open(part, "w+b") as file:
+            yield file
+        if target.exists():
+            shutil.copymode(target, part)
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
@@ -126,6 +117,8 @@ def write_npz(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
 
     All vectors are in memory before they are written. An array of strings has the longest text's room for each.
     """
+    import zipfile
+
     import numpy as np
     from numpy.lib import format as npy
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ import numpy as np
 from ..config import CALL_SETTINGS, BertConfig
 from .families import FAMILIES
 from .termination import before_termination
+from .whole import written_beside
 
 
 @contextmanager
@@ -92,16 +92,11 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mappi
     from safetensors.numpy import save_file
 
     plain = {name: np.array(x, order="C", subok=False, copy=None) for name, x in tensors.items()}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(plain, part, metadata={"format": "pt", **(metadata or {})})
-        os.replace(part, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        if isinstance(error, SafetensorError):  # what the library makes of an error of the system
-            raise OSError(f"{path} could not be written: {error}") from error
-        raise
+        with written_beside(path) as part:
+            save_file(plain, part, metadata={"format": "pt", **(metadata or {})})
+    except SafetensorError as error:  # what the library makes of an error of the system
+        raise OSError(f"{path} could not be written: {error}") from error
 
 
 def config_dict(config: BertConfig, raw: Mapping[str, Any], architecture: str, dtype: str) -> dict[str, Any]:

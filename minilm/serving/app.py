@@ -13,7 +13,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
-from . import ollama, openai, rerank, tei
+from ..indexing.index import Index
+from . import ollama, openai, rerank, search, tei
 from .endpoint import Endpoint, Handler
 from .gate import AccessLog, Gate, http_error
 from .info import describe, document, health, metrics, page, tell, tell_of_model
@@ -39,6 +40,7 @@ POST: dict[str, Handler] = {
     "/api/embeddings": ollama.embeddings,
     "/vertex": tei.vertex,
     "/invocations": tei.by_shape,
+    "/search": search.search,
     "/": tei.root,
 }
 
@@ -52,8 +54,9 @@ GET: dict[str, Callable[[Service], Any]] = {
 
 
 def create_app(
-    models: Sequence[ServedModel], settings: Settings | None = None, access_log: AccessLog | None = None
-) -> Starlette:
+    models: Sequence[ServedModel], settings: Settings | None = None, access_log: AccessLog | None = None,
+    index: Index | None = None,
+) -> Starlette:  # fmt: skip
     """Return the service as an ASGI app.
 
     Parameters
@@ -64,6 +67,8 @@ def create_app(
         Limits and switches.
     access_log
         Called at the end of every request; None for no log.
+    index
+        What ``POST /search`` searches: a `minilm.Index` with the `minilm.SentenceTransformer` of one of ``models``.
 
     Returns
     -------
@@ -81,7 +86,7 @@ def create_app(
     [0.0677, 0.0635, 0.0487]
     """
     settings = settings or Settings()
-    service = Service(models, settings)
+    service = Service(models, settings, index)
     executor = ThreadPoolExecutor(2, thread_name_prefix="minilm-http")
 
     @asynccontextmanager

@@ -26,7 +26,7 @@ from serving_models import embedder
 
 from minilm import SentenceTransformer
 from minilm.bulk import ModelName, Settings, embed_files
-from minilm.bulk.parts import locked
+from minilm.bulk.folders import open_folder
 from minilm.cli import main
 from minilm.vectors.quantization import quantization_ranges, quantize_embeddings
 
@@ -287,8 +287,10 @@ def test_another_plan_is_refused_and_the_difference_named(run: Any, parquet: Pat
 
 
 def test_two_processes_on_one_output(run: Any, parquet: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    with locked(tmp_path / "out" / ".lock"), pytest.raises(RuntimeError, match=rf"written by process {os.getpid()} on"):
+    with (
+        open_folder(tmp_path / "out").locked(".lock"),
+        pytest.raises(RuntimeError, match=rf"written by process {os.getpid()} on"),
+    ):
         run(parquet)
     assert run(parquet)[0]["rows"] == 10
 
@@ -359,7 +361,7 @@ def test_a_full_disk(run: Any, parquet: Path, tmp_path: Path, monkeypatch: pytes
         with pytest.raises(OSError, match=r"No space left on device: '.*part-") as caught:
             run(parquet)
     assert caught.value.errno == errno.ENOSPC
-    assert not (tmp_path / "out" / "_SUCCESS").exists() and not list((tmp_path / "out").glob(".*.part"))
+    assert not (tmp_path / "out" / "_SUCCESS").exists() and not list((tmp_path / "out").glob("_writing/*"))
     assert 0 < len(list((tmp_path / "out").glob("part-*"))) < 4
     run(parquet)
     run(parquet, output="undisturbed")
