@@ -22,7 +22,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "linear": ("functional.linear", "bert.self_attention"),
     "attention": ("functional.attention", "functional.softmax", "functional.extended_attention_mask"),
     "linear_add_layer_norm": ("functional.linear_add_layer_norm", "functional.layer_norm", "bert.add_and_norm"),
-    "linear_activation": ("functional.linear_activation", "functional.gelu", "functional.erf", "bert.layer"),
+    "linear_activation": ("functional.linear_activation", "bert.layer"),
     "pooling": ("functional.pooling", "heads.pool"),
     "normalize": ("functional.normalize",),
     "layer_norm": ("functional.layer_norm",),
@@ -41,6 +41,7 @@ def sources() -> dict[str, dict[str, str]]:
     names = dict.fromkeys(name for names in SOURCES.values() for name in names)
     names |= dict.fromkeys(f"functional.{function.__name__}" for function in functional.POOLINGS.values())
     names |= dict.fromkeys(f"functional.{function.__name__}" for function in functional.ACTIVATIONS.values())
+    names |= {"functional.erf": None}
     found = {}
     for name in names:
         module, _, function = name.partition(".")

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +19,7 @@ import pytest
 import minilm
 from minilm.explorer import similarity
 from minilm.explorer.changes import CHANGES, make_change
-from minilm.explorer.explorer import Explorer, Question
+from minilm.explorer.explorer import Explorer, Question, load
 from minilm.explorer.stages import SOURCES, cut_out, sources
 from minilm.functional import POOLINGS
 from minilm.models import BertForMaskedLM, BertForTokenClassification
@@ -26,7 +33,11 @@ testclient = pytest.importorskip("starlette.testclient", reason="pip install 'mi
 
 import serving_models as tiny  # noqa: E402
 
-from minilm.explorer.routes import MOST_BYTES, create_app  # noqa: E402
+from minilm.explorer.routes import MOST_BYTES, PAGE, create_app, explorer_routes  # noqa: E402
+from minilm.serving.app import create_app as create_service  # noqa: E402
+from minilm.serving.settings import Settings  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
 
 TEXT = {"text": "a b c s"}
 
@@ -246,7 +257,7 @@ def test_odd_requests(client: Any) -> None:
     assert raw(b'{"question": {"text": "\\ud800"}}').status_code in (400, 422)
     assert raw(b"{}", "text/plain").status_code == 415
     assert raw(b" " * (MOST_BYTES + 1)).status_code == 413
-    assert client.get("/explorer/api/run").status_code in (404, 405)
+    assert client.get("/explorer/api/run").status_code == 405
     assert ask(client, "nearest", text="a", sentences=["a"] * 201).status_code == 422
 
 
@@ -259,3 +270,75 @@ def test_any_text_is_a_text(client: Any, text: str) -> None:
 def test_slices_are_bounded() -> None:
     with pytest.raises(ServiceError, match="too many at a time"):
         cut_out(np.broadcast_to(np.float32(0), (2048, 1024)), [])
+
+
+# ---- the page, and where it is mounted -------------------------------------------------------------------------------
+
+
+def test_the_page_allows_nothing_from_elsewhere(client: Any) -> None:
+    page = client.get("/")
+    assert page.url.path == "/explorer/" and page.headers["content-type"].startswith("text/html")
+    policy = dict(rule.split(" ", 1) for rule in page.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'" and policy["script-src"] == policy["style-src"] == "'self'"
+    for name in set(re.findall(r'(?:src|href)="([\w.]+)"', page.text)):
+        assert client.get(f"/explorer/{name}").status_code == 200
+    for name in ("..%2froutes.py", "%2e%2e/routes.py", "routes.py", "chess.js"):
+        assert client.get(f"/explorer/{name}").status_code == 404
+
+
+def test_every_module_that_the_page_imports_is_there() -> None:
+    for path in PAGE.glob("*.js"):
+        for name in re.findall(r'from "\./([\w.]+)"', path.read_text(encoding="utf-8")):
+            assert (PAGE / name).exists(), f"{path.name} imports {name}"
+
+
+def test_minilm_serve_has_the_page_too(explorer: Explorer) -> None:
+    models = [tiny.embedder(), tiny.classifier()]
+    pages = {"/explorer": explorer_routes({one.name: Explorer(one.model, one.name) for one in models})}
+    app = create_service(models, Settings(api_key="secret"), pages=pages)
+    with testclient.TestClient(app, raise_server_exceptions=False) as client:
+        assert client.get("/explorer").status_code == client.get("/explorer/main.js").status_code == 200
+        assert client.get("/explorers").status_code == client.get("/info").status_code == 401
+        assert ask(client, "run", question=TEXT).status_code == 401
+        client.headers["Authorization"] = "Bearer secret"
+        told = ask(client, "model", model="tiny-classifier").json()
+        assert told["models"] == ["tiny-embedder", "tiny-classifier"] and told["kind"] == "labels"
+        assert len(ask(client, "run", question=TEXT, model="tiny-classifier").json()["labels"][0]) == 3
+        wrong = client.get("/explorer/api/run")
+        assert wrong.status_code == 405 and wrong.headers["allow"] == "POST" and "error" in wrong.json()
+        assert client.post("/embed", json={"inputs": "a"}).status_code == 200
+
+
+def test_a_checkpoint_is_loaded_as_what_it_is(tmp_path: Path) -> None:
+    tokenizer = tiny.embedder().model.tokenizer
+    for cls, kind, name in (
+        (BertForMaskedLM, "words", "MaskedLM"),
+        (BertForTokenClassification, "token_labels", "TokenClassification"),
+    ):
+        config = replace(tiny.CONFIG, id2label=tiny.LABELS, architectures=(f"BertFor{name}",))
+        with_head(cls, config).save_pretrained(tmp_path / kind)
+        tokenizer.save_pretrained(tmp_path / kind)
+        assert load(str(tmp_path / kind), backend="numpy").kind == kind
+    tiny.embedder().model.save_pretrained(str(tmp_path / "vector"))
+    assert load(str(tmp_path / "vector"), backend="numpy").kind == "vector"
+
+
+def test_the_command_serves_the_page_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    tiny.embedder().model.save_pretrained(str(tmp_path / "model"))
+    command = [sys.executable, "-m", "minilm", "explore", "--no-browser", "--backend", "numpy", "a b"]
+    process = subprocess.Popen(
+        [*command, "--model", str(tmp_path / "model")], env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        line = process.stderr.readline()
+        address = re.search(r"http://127\.0\.0\.1:\d+/explorer/#text=a\+b&second=", line)
+        assert address, line
+        with urllib.request.urlopen(address[0].partition("#")[0], timeout=30) as answer:
+            assert b"<title>minilm explorer" in answer.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    finally:
+        process.kill()
+        process.wait(30)
+        process.stderr.close()

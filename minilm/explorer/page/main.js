@@ -40,6 +40,8 @@ function explain(error) {
 
 // ---- the tools at the top ----
 
+const shortName = (name) => name.split("/").at(-1) || name;
+
 function copy(text, done) {
   const finish = () => { root("passed").textContent = done; };
   if (navigator.clipboard) return navigator.clipboard.writeText(text).then(finish, () => showCode(text));
@@ -55,14 +57,14 @@ function drawTools(model) {
   fill(root("tools"),
     model.models.length > 1 && h("label", { class: "select" }, "Model ",
       h("select", { onchange: (event) => update({ model: event.target.value, open: -1, view: "tokens" }) },
-        model.models.map((name) => h("option", { value: name, selected: name === (state.model || model.models[0]) }, name)))),
+        model.models.map((name) => h("option", { value: name, selected: name === (state.model || model.models[0]), title: name }, shortName(name))))),
     button("Copy link", () => copy(location.href, "The link is copied.")),
     button("Copy as Python", () => { const code = python(model); showCode(code); copy(code, "The Python is copied."); }),
     button("Light or dark", () => {
       const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
       document.documentElement.dataset.theme = dark ? "light" : "dark";
       draw();
-    }, { "aria-label": "Switch between light and dark" }));
+    }));
 }
 
 // ---- drawing ----
@@ -72,7 +74,7 @@ export async function draw() {
   const begun = performance.now();
   try {
     const model = await describe();
-    root("model").textContent = `${model.name.split("/").at(-1)}: ${model.num_hidden_layers} layers, ${model.num_attention_heads} heads, on ${model.backend}`;
+    root("model").textContent = `${shortName(model.name)}: ${model.num_hidden_layers} layers, ${model.num_attention_heads} heads, on ${model.backend}`;
     drawTools(model);
     drawTexts(root("texts"), model);
     const { before, flow, after } = viewsOf(model);

@@ -18,7 +18,7 @@ const largest = (data) => data.reduce((most, x) => Math.max(most, Math.abs(x)), 
 
 /** The numbers behind a picture, for those who cannot see it and those who want to read them; made when it is opened. */
 export function table(name, { data, rows, columns, rowNames, columnNames, first = 0, total = columns }) {
-  const details = h("details", { class: "numbers" }, h("summary", {}, "Numbers as a table"));
+  const details = h("details", { class: "numbers", "data-name": name }, h("summary", {}, "Numbers as a table"));
   details.addEventListener("toggle", () => {
     if (!details.open || details.querySelector("table")) return;
     const shown = Math.min(columns, Math.max(1, Math.floor(MOST_CELLS / rows)));
@@ -41,7 +41,7 @@ function legend(most, signed) {
     context.fillStyle = css(colour(signed ? (i / 31.5 - 1) * most : (i / 63) * most, most, signed));
     context.fillRect(i, 0, 1, 1);
   }
-  return h("span", { class: "legend" }, format(signed ? -most : 0, 2), canvas, format(most, 2));
+  return h("span", { class: "legend", title: "What is larger has the colour at the end." }, format(signed ? -most : 0, 2), canvas, format(most, 2));
 }
 
 function paint(canvas, { data, rows, total, most, signed }, first, columns) {

@@ -1,7 +1,7 @@
 // The traced operations: which belong to a layer, and how one of them opens with its numbers, formula and source.
 
 import { arrays } from "./api.js";
-import { button, h, p, select } from "./dom.js";
+import { button, h, select } from "./dom.js";
 import { many, milliseconds, shape } from "./numbers.js";
 import { heatmap, strong } from "./pictures.js";
 import { pythonOf } from "./python.js";
@@ -70,17 +70,25 @@ async function numbers(seen, i) {
 }
 
 /** The functions that an operation is written in, as they stand in the package. */
-export function source(model, operation) {
-  const own = operation === "pooling" && model.pooling_function ? [`functional.${model.pooling_function}`] : [];
-  const named = [...new Set([...own, ...(model.operations[operation] ?? [])])].filter((name) => name in model.sources);
+function source(model, operation) {
+  const named = functions(model, operation);
   return h("details", { class: "source" }, h("summary", {}, "The code that computes this"),
     named.map((name) => h("figure", {}, h("figcaption", {}, h("code", {}, `minilm.${name}`)),
       h("pre", { tabindex: 0, role: "region", "aria-label": name }, h("code", {}, model.sources[name].source)))));
 }
 
-function formula(model, operation) {
-  const own = operation === "pooling" && model.pooling_function ? `functional.${model.pooling_function}` : model.operations[operation]?.[0];
-  return model.sources[own]?.formula ?? "";
+/** The function that has the formula first; of what depends on the model, the one that this model has. */
+function functions(model, operation) {
+  const [first, ...rest] = model.operations[operation] ?? [];
+  const act = [`functional.${model.activation_function}`, ...(model.activation_function === "gelu" ? ["functional.erf"] : [])];
+  const found = { pooling: [`functional.${model.pooling_function}`, first, ...rest], linear_activation: [first, ...act, ...rest] }[operation] ?? [first, ...rest];
+  return found.filter((name) => name in model.sources);
+}
+
+/** The formulas of an operation, and of what it is made of. */
+function formulas(model, operation) {
+  const most = { linear_activation: 2, linear_add_layer_norm: 2, embeddings: 1 }[operation] ?? 1;
+  return functions(model, operation).slice(0, most).map((name) => model.sources[name].formula).filter(Boolean);
 }
 
 /** An operation in one line; it opens to its numbers. ``seen`` is what `run` answered. */
@@ -94,7 +102,7 @@ export async function operation(model, seen, i, says = "") {
     () => update({ open: open ? -1 : i, row: 0, array: "output" }), { class: "opener", "aria-expanded": String(open), "data-focus": `operation ${i}` });
   if (!open) return h("div", { class: "operation" }, head);
   return h("div", { class: "operation open" }, head,
-    p(h("code", { class: "formula" }, formula(model, stage.operation)), " ", h("span", { class: "quiet" }, stage.name)),
+    h("p", {}, formulas(model, stage.operation).map((text) => [h("code", { class: "formula" }, text), " "]), h("span", { class: "quiet" }, stage.name)),
     await numbers(seen, i),
     source(model, stage.operation),
     h("details", {}, h("summary", {}, "The same number in Python"), h("pre", { tabindex: 0 }, h("code", {}, pythonOf(model, i)))));

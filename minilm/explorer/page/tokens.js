@@ -10,15 +10,13 @@ export function names(tokens) {
 }
 
 /** A row of tokens; ``onpick(place)`` chooses one. */
-export function chips(label, tokens, { picked, onpick, ids = false, shades } = {}) {
+export function chips(label, tokens, { picked, onpick, ids = false} = {}) {
   return h("div", { class: "chips", role: "group", "aria-label": label, dir: "ltr" },
     tokens.map((token, i) =>
-      button(h("span", {}, h("bdi", {}, token.text || "␀"), ids && h("small", {}, String(token.id))), () => onpick(i), {
+      button(h("span", {}, h("bdi", {}, token.text || "␀"), ids && h("small", {}, String(token.id)), h("span", { class: "hidden" }, `, token ${i}${token.masked ? ", switched off" : ""}`)), () => onpick(i), {
         class: ["chip", token.special && "special", token.masked && "masked"].filter(Boolean).join(" "),
         "aria-pressed": String(i === picked),
-        "aria-label": `${token.text}, token ${i}${token.masked ? ", switched off" : ""}`,
         "data-focus": `${label} ${i}`,
-        style: shades ? { "--shade": String(shades[i]) } : undefined,
       })));
 }
 

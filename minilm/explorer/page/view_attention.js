@@ -34,17 +34,9 @@ function lines(all, probabilities, picked) {
 }
 
 /** Softmax of one score written out, from the products of query and key. */
-async function writtenOut(model, seen, at, head, query, key) {
+function writtenOut(model, seen, at, [head, query, key], [q, k, mask], shares) {
   const width = model.hidden_size / model.num_attention_heads;
-  const columns = [head * width, (head + 1) * width, 1];
   const count = seen.tokens.length;
-  const asked = [
-    { stage: at.attention, array: "query", slice: [0, query, columns] },
-    { stage: at.attention, array: "key", slice: [0, [0, count, 1], columns] },
-    { stage: at.attention, array: "probabilities", slice: [0, head, query] },
-    { stage: at.attention, array: "extended_attention_mask", slice: [0] },
-  ];
-  const [q, k, shares, mask] = await arrays(question(state.which, seen.pair), asked);
   const rowNames = names(seen.tokens);
   const maskShape = seen.stages[at.attention].shapes.extended_attention_mask;
   const maskAt = (j) => (maskShape[1] === 1 ? mask.data[j] : mask.data[(head * count + query) * count + j]);
@@ -57,16 +49,16 @@ async function writtenOut(model, seen, at, head, query, key) {
   const products = Float32Array.from(q.data, (x, c) => x * rowOfKey(key)[c]);
   const sum = products.reduce((a, b) => a + b, 0);
   const three = new Float32Array([...q.data, ...rowOfKey(key), ...products]);
-  return section(`Why ${percent(shares.data[key])}? The score of “${rowNames[query]}” for “${rowNames[key]}”, written out`,
+  return section(`Why ${percent(shares[key])}? The score of “${rowNames[query]}” for “${rowNames[key]}”, written out`,
     p(`What “${rowNames[query]}” asks for is its query, what “${rowNames[key]}” offers is its key: ${width} numbers each. They are multiplied one by one, and added up: the better they fit, the larger the sum.`),
     heatmap("Query, key, and their products", { data: three, columns: width, rowNames: ["query", "key", "product"], height: 24 }),
-    h("p", { class: "sum-line" }, `query · key = ${format(sum)}   →   divided by √${width}:   `, h("strong", { id: "score" }, format(scores[key])), "   →   softmax over all tokens:   ", h("strong", { id: "probability", title: String(shares.data[key]) }, format(shares.data[key]))),
+    h("p", { class: "sum-line" }, `query · key = ${format(sum)}   →   divided by √${width}:   `, h("strong", { id: "score" }, format(scores[key])), "   →   softmax over all tokens:   ", h("strong", { id: "probability", title: String(shares[key]) }, format(shares[key]))),
     h("div", { class: "scroll-x", tabindex: 0, role: "region", "aria-label": "Softmax, step by step" },
       h("table", { class: "plain", "data-table": "softmax" }, h("caption", {}, `Softmax, step by step: the scores of “${rowNames[query]}”, less the largest of them, to the power of e; then each as a share of the sum, ${format(total)}`),
         h("thead", {}, h("tr", {}, ["looked at", "score", "+ mask", "eˣ", "share"].map((text) => h("th", { scope: "col" }, text)))),
         h("tbody", {}, rowNames.map((text, j) => h("tr", { class: j === key ? "chosen" : "" },
           h("th", { scope: "row" }, button(text, () => update({ key: j }), { class: "link", "data-focus": `key ${j}` })),
-          h("td", {}, format(scores[j])), h("td", {}, maskAt(j) < -1e30 ? "− ∞, nearly" : format(maskAt(j))), h("td", {}, format(exponentials[j])), h("td", { title: String(shares.data[j]) }, format(shares.data[j]))))))));
+          h("td", {}, format(scores[j])), h("td", {}, maskAt(j) < -1e30 ? "− ∞, nearly" : format(maskAt(j))), h("td", {}, format(exponentials[j])), h("td", { title: String(shares[j]) }, format(shares[j]))))))));
 }
 
 function small(found, count, head) {
@@ -86,9 +78,14 @@ export async function attention(model, seen, at) {
   const picked = within(all, state.token);
   const step = Math.ceil(count / SMALL);
   const every = [0, count, step];
-  const [thumbs, one] = await arrays(question(state.which, seen.pair), [
+  const width = model.hidden_size / heads;
+  const columns = [head * width, (head + 1) * width, 1];
+  const [thumbs, one, ...fits] = await arrays(question(state.which, seen.pair), [
     { stage: at.attention, array: "probabilities", slice: [0, [0, heads, 1], every, every] },
     { stage: at.attention, array: "probabilities", slice: [0, head] },
+    { stage: at.attention, array: "query", slice: [0, picked, columns] },
+    { stage: at.attention, array: "key", slice: [0, [0, count, 1], columns] },
+    { stage: at.attention, array: "extended_attention_mask", slice: [0] },
   ]);
   const rowNames = names(all);
   const row = one.data.subarray(picked * count, (picked + 1) * count);
@@ -107,7 +104,7 @@ export async function attention(model, seen, at) {
     count <= LINES && h("div", { class: "beside" },
       h("div", {}, h("h4", {}, `Where “${rowNames[picked]}” looks`), bars("looks", show(row), { most: 1 })),
       h("div", {}, h("h4", {}, `Who looks at “${rowNames[picked]}”`), bars("looked at", show(column), { most: 1 }))),
-    await writtenOut(model, seen, at, head, picked, key),
+    writtenOut(model, seen, at, [head, picked, key], fits, row),
     section("All numbers",
       await operation(model, seen, at.query, "Query: what each token asks for"),
       await operation(model, seen, at.key, "Key: what each token offers"),

@@ -142,7 +142,7 @@ export async function story(model) {
       p(`${quoted} in ${2 + having.length} sentences, each as a point. ${same ? "Before the first layer all lie on one spot." : "Before the first layer they lie close together."} Move through the layers, and watch them part. Colour and form tell to which of the two texts a point is nearer in the end.`),
       ...map([pathA, pathB, ...more], [state.text, state.second, ...having.map(([, i]) => sentences[i])], Math.min(state.depth, pathA.length - 1)),
       h("details", {}, h("summary", {}, "Other sentences with this word"), list("list", "One sentence a line")),
-      h("details", { class: "numbers" }, h("summary", {}, "Numbers as a table"),
+      h("details", {}, h("summary", {}, "The cosines as a table"),
         h("table", { class: "plain", "data-table": "cosines" }, h("caption", {}, `Cosine of ${quoted} in the first and in the second text`),
           h("tbody", {}, pathA.map((vector, n) => h("tr", {}, h("th", { scope: "row" }, n ? `after layer ${n}` : "before the first layer"), h("td", {}, format(cosine(vector, pathB[n]))))))))),
     section("5 · So the texts differ, too",
