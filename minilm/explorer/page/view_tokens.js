@@ -10,6 +10,11 @@ const code = (text) => h("code", {}, h("bdi", {}, text));
 /** Python counts characters by code points, JavaScript by UTF-16 units. */
 const between = (characters, { start, end }) => characters.slice(start, end).join("");
 
+/** Buttons that fill a text up. */
+export const padding = () =>
+  h("p", {}, button("−", () => update({ padding: Math.max(0, state.padding - 1) }), { "aria-label": "Less padding", disabled: state.padding === 0 }), ` ${state.padding} tokens of padding `,
+    button("+", () => update({ padding: Math.min(8, state.padding + 1) }), { "aria-label": "More padding" }));
+
 export function tokens(model, seen) {
   const all = seen.tokens;
   const picked = within(all, state.token);
@@ -32,7 +37,6 @@ export function tokens(model, seen) {
       unknown.length > 0 && p("Not in the vocabulary at all, and read as one and the same unknown: ", unknown.map((token) => [code(textOf(token)), " "]))),
     section("Padding",
       p("Texts that are computed together are filled up to one length. The mask sees to it that nobody looks at the filling. Add some, and see in a layer’s attention, and in the vector, that nothing changes."),
-      h("p", {}, button("−", () => update({ padding: Math.max(0, state.padding - 1) }), { "aria-label": "Less padding", disabled: state.padding === 0 }), ` ${state.padding} tokens of padding `,
-        button("+", () => update({ padding: Math.min(8, state.padding + 1) }), { "aria-label": "More padding" }))),
+      padding()),
   ];
 }
