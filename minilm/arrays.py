@@ -1,8 +1,9 @@
-"""Which array library an array belongs to: the one place that knows array libraries by name."""
+"""Which array library an array belongs to: the one place that knows array libraries by name. How arrays are shown."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 # An array of any library that keeps the Python array API standard (NumPy, CuPy, PyTorch through array-api-compat, …).
 Array = Any
 DType = Any  # of such a library
+
+_SHOWN_NUMBERS = 24  # of a list; a longer one is shown by its length
 
 
 def array_namespace(*arrays: Array) -> ModuleType:
@@ -31,17 +34,39 @@ def array_namespace(*arrays: Array) -> ModuleType:
 
 
 def summary(x: Any) -> str:
-    """Say in short what arrays there are: type and shape instead of numbers; anything else as it represents itself.
+    """Say in short what arrays there are: type and shape instead of numbers, and of long lists the length.
+
+    Anything else is shown as it represents itself.
 
     >>> summary(np.zeros((2, 3), np.float32)), summary((np.zeros(4), np.ones(4))), summary([101, 102])
     ('float32 [2, 3]', '2 × float64 [4]', '[101, 102]')
+    >>> summary([0] * 100), summary([[0] * 20, [0] * 7])
+    ('list [100]', 'list [2, 7 to 20]')
     """
     if hasattr(x, "shape") and hasattr(x, "dtype"):
         return f"{str(x.dtype).removeprefix('torch.')} {[*x.shape]}"
     if isinstance(x, tuple) and x:
         parts = [summary(part) for part in x]
         return f"{len(parts)} × {parts[0]}" if len(set(parts)) == 1 else f"({', '.join(parts)})"
+    if isinstance(x, list):
+        lengths = [len(part) for part in x if isinstance(part, list)]
+        if len(x) + sum(lengths) > _SHOWN_NUMBERS:
+            least, most = min(lengths, default=None), max(lengths, default=None)
+            widths = [] if most is None else [str(most) if least == most else f"{least} to {most}"]
+            return f"list [{', '.join([str(len(x)), *widths])}]"
     return repr(x)
+
+
+def html_table(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    """Return a small table of HTML, as a notebook shows it: a title, and a name and what it holds in each row.
+
+    >>> html_table("Output", [("logits", "float32 [2, 5]")])
+    '<table><caption>Output</caption><tr><th>logits</th><td>float32 [2, 5]</td></tr></table>'
+    """
+    import html  # which takes a millisecond
+
+    cells = (f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
+    return f"<table><caption>{html.escape(title)}</caption>{''.join(cells)}</table>"
 
 
 def is_tensor(x: Any) -> bool:

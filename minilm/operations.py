@@ -17,6 +17,9 @@ class Operations:
     rounding.
     """
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     # ---- primitives --------------------------------------------------------------------------------------------------
 
     def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -49,14 +49,14 @@ class Backend:
 
     name: str
     operations: Operations
-    place: Callable[[Params], Params]
-    from_numpy: Callable[[np.ndarray], Array]
-    to_numpy: Callable[[Array], np.ndarray]
+    place: Callable[[Params], Params] = field(repr=False)
+    from_numpy: Callable[[np.ndarray], Array] = field(repr=False)
+    to_numpy: Callable[[Array], np.ndarray] = field(repr=False)
     dtype: str = "float32"
     device: str = "cpu"
-    on_device: Callable[[], AbstractContextManager[Any]] = nullcontext
-    synchronize: Callable[[], None] = lambda: None
-    pack_tokens: Callable[[BertConfig], int] | None = None
+    on_device: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext, repr=False)
+    synchronize: Callable[[], None] = field(default=lambda: None, repr=False)
+    pack_tokens: Callable[[BertConfig], int] | None = field(default=None, repr=False)
 
 
 def on_device(method: Method) -> Method:

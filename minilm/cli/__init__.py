@@ -13,6 +13,7 @@ from .app import App
 from .bench import bench
 from .bulk import bulk
 from .evaluate import evaluate
+from .explore import explore
 from .finetune import finetune
 from .indexing import index
 from .parity import parity
@@ -44,6 +45,7 @@ for _command in (
     heads.fill_mask,
     bulk,
     serve,
+    explore,
     finetune,
     evaluate,
     inspection.tokens,

@@ -10,14 +10,18 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..loading.termination import before_termination
 from .streams import closed_streams_replaced, drop_output
 
+if TYPE_CHECKING:
+    from ..sentences.cross_encoder import CrossEncoder
+
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_RERANKER = "cross-encoder/ms-marco-MiniLM-L6-v2"
 
 # Exit codes beside click's own (0 done, 1 failed, 2 wrong usage): 128 and the number of the signal, as shells count.
 INTERRUPTED = 130
@@ -120,15 +124,15 @@ def command(name: str, examples: Sequence[str]) -> Callable[[Callable[..., Any]]
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """The values of the options of `model_options`."""
+    """The values of the options of `model_options`; of those that a command does not have, the defaults."""
 
     name: str
     revision: str | None
     offline: bool
-    backend: str | None
-    device: str | None
-    dtype: str
-    threads: int | None
+    backend: str | None = None
+    device: str | None = None
+    dtype: str = "float32"
+    threads: int | None = None
 
     @property
     def where(self) -> dict[str, Any]:
@@ -146,6 +150,15 @@ class ModelChoice:
 
         return limit_threads(self.threads or default_threads())
 
+    def cross_encoder(self, name: str | None = None, truncation: str = "silent") -> CrossEncoder:
+        """Load the model, or the one of a name, as a `minilm.CrossEncoder` of one label."""
+        from ..sentences.cross_encoder import CrossEncoder
+
+        where = self.where if name is None else {**self.where, "revision": None}
+        model = CrossEncoder(name or self.name, **where, **self.computing, threads=self.threads, truncation=truncation)
+        model.require_one_label()
+        return model
+
     def sentence_transformer(self, **settings: Any) -> Any:
         """Load the model as a `minilm.SentenceTransformer`."""
         from ..sentences.sentence_transformer import SentenceTransformer
@@ -153,33 +166,41 @@ class ModelChoice:
         return SentenceTransformer(self.name, **self.where, **self.computing, threads=self.threads, **settings)
 
 
-def model_options(default: str | None = DEFAULT_MODEL) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+FINDING = ("name", "revision", "offline")  # the options that find the files
+COMPUTING = ("backend", "device", "dtype", "threads")  # and those that choose what computes
+
+
+def model_options(
+    default: str | None = DEFAULT_MODEL, fields: Sequence[str] = (*FINDING, *COMPUTING)
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add the options that choose a model; the function gets them as one `ModelChoice` named ``choice``.
 
-    Without a ``default`` the user must name a model.
+    Without a ``default`` the user must name a model. ``fields`` are those of `ModelChoice` that have an effect on the
+    command; only these have an option.
     """
-    options = [
-        click.option("--model", metavar="NAME", help="A folder, or a name on the Hugging Face Hub.",
-                     **({"required": True} if default is None else {"default": default, "show_default": True})),
-        click.option("--revision", metavar="REV", help="Branch, tag or commit on the Hub."),
-        click.option("--offline", is_flag=True, help="Use local files only, no network."),
-        click.option("--backend", metavar="NAME", help="numba, int8, numpy, cupy or cupy-tf32; see 'minilm info'."),
-        click.option("--device", metavar="DEVICE", help="For a backend with several devices, such as cuda:1."),
-        click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True,
-                     help="Precision of weights and results."),
-        click.option("--threads", type=click.IntRange(min=1), metavar="N",
-                     help="Default: one for each core that this process may use."),
-    ]  # fmt: skip
+    options = {
+        "name": click.option("--model", "name", metavar="NAME", help="A folder, or a name on the Hugging Face Hub.",
+                             **({"required": True} if default is None else {"default": default, "show_default": True})),
+        "revision": click.option("--revision", metavar="REV", help="Branch, tag or commit on the Hub."),
+        "offline": click.option("--offline", is_flag=True, help="Use local files only, no network."),
+        "backend": click.option("--backend", metavar="NAME",
+                                help="numba, int8, numpy, cupy or cupy-tf32; see 'minilm info'."),
+        "device": click.option("--device", metavar="DEVICE",
+                               help="For a backend with several devices, such as cuda:1."),
+        "dtype": click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32",
+                              show_default=True, help="Precision of weights and results."),
+        "threads": click.option("--threads", type=click.IntRange(min=1), metavar="N",
+                                help="Default: one for each core that this process may use."),
+    }  # fmt: skip
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def with_choice(*args: Any, model: str, revision: str | None, offline: bool, backend: str | None,
-                        device: str | None, dtype: str, threads: int | None, **kwargs: Any) -> Any:  # fmt: skip
-            choice = ModelChoice(model, revision, offline, backend, device, dtype, threads)
+        def with_choice(*args: Any, **kwargs: Any) -> Any:
+            choice = ModelChoice(**{field: kwargs.pop(field) for field in fields})
             return function(*args, choice=choice, **kwargs)
 
-        for option in reversed(options):
-            with_choice = option(with_choice)
+        for field in reversed(fields):
+            with_choice = options[field](with_choice)
         return with_choice
 
     return decorate

@@ -33,7 +33,7 @@ from .results import chart, check_folder, replacing
               "growth, which embeds up to 100,000 texts, and training, which fine-tunes on pairs.")  # fmt: skip
 @click.option("--serve", "on_service", is_flag=True,
               help="Measure 'minilm serve' under load instead, beside embedding without it.")  # fmt: skip
-@click.option("--quick", is_flag=True, help="Fewer texts and three rounds.")
+@click.option("--quick", is_flag=True, help="Fewer texts and three rounds; without it, some minutes.")
 @click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="How many turns every peer takes.")
 @click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="For all peers. Default: all cores, or OMP_NUM_THREADS."

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .app import ModelChoice, command, model_options
+from .app import DEFAULT_RERANKER, ModelChoice, command, model_options
 from .results import shorten, to_json
 from .sentences import CHUNK_TEXTS, best_passages, by_paragraph, passages_of, print_passages, progress, top_passages
 from .texts import Passage, alongside, given_texts, text_arguments, text_file
@@ -55,7 +55,7 @@ def fill_mask(text: str, top_k: int, as_json: bool, choice: ModelChoice) -> None
 @top_passages
 @by_paragraph
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: score, file, line, text.")
-@model_options("cross-encoder/ms-marco-MiniLM-L6-v2")
+@model_options(DEFAULT_RERANKER)
 def rerank(
     query: str, files: tuple[str, ...], top_k: int, by_paragraph: bool, as_json: bool, choice: ModelChoice
 ) -> None:
@@ -65,11 +65,8 @@ def rerank(
     together with every line, which is slower than 'minilm search', and more exact. Without FILE, or for -, standard
     input is read.
     """
-    from ..sentences.cross_encoder import CrossEncoder
-
     passages = passages_of(files, by_paragraph)
-    model = CrossEncoder(choice.name, **choice.where, **choice.computing, threads=choice.threads)
-    model.require_one_label()
+    model = choice.cross_encoder(truncation="warn")
     best: list[tuple[float, Passage]] = []
 
     def run(texts: Iterator[str]) -> Iterator[tuple[list[Any], Any]]:

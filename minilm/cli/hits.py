@@ -7,38 +7,28 @@ import re
 import shutil
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .results import to_json
+
+if TYPE_CHECKING:
+    from ..indexing.searching import Hit
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]+")  # what moves a terminal's cursor
 
 Nearest = Callable[[list[str]], list[tuple[int, int]]]  # passages → where the nearest sentence of each is
 
 
-@dataclass(frozen=True)
-class Row:
-    """What is printed of a hit."""
-
-    file: str
-    line: int
-    last_line: int
-    heading: str
-    text: str
-    score: float
-    similarity: float | None
-    others: Sequence[tuple[str, int]] = ()
-
-
 def shown_path(path: str) -> str:
     """Return a path as people see it: from the current folder, if it is there; what is no text as numbers of bytes."""
+    from ..indexing.walking import as_text
+
     relative = os.path.relpath(path) if os.path.isabs(path) else path
     near = path if relative.startswith(os.pardir + os.sep) else relative
-    return _plain(os.fsencode(near).decode("utf-8", "backslashreplace"))
+    return _plain(as_text(near))
 
 
 def _plain(text: str) -> str:
@@ -46,47 +36,69 @@ def _plain(text: str) -> str:
     return " ".join(_CONTROL.sub(" ", text).split())
 
 
-def print_files(rows: Iterable[Row], count: int) -> None:
+def print_files(hits: Iterable[Hit], count: int) -> None:
     """Print the files of hits, each once."""
-    for path in list(dict.fromkeys(shown_path(row.file) for row in rows))[:count]:
+    for path in list(dict.fromkeys(shown_path(hit.path) for hit in hits))[:count]:
         click.echo(path)
 
 
-def print_json(rows: Iterable[Row]) -> None:
+def print_json(hits: Iterable[Hit]) -> None:
     """Print hits as JSON, one object a line."""
-    for row in rows:
-        others = [{"file": shown_path(file), "line": line} for file, line in row.others]
-        fields: dict[str, Any] = {"score": row.score, "similarity": row.similarity, "file": shown_path(row.file)}
-        places = {"line": row.line, "last_line": row.last_line, "heading": row.heading, "text": row.text}
+    for hit in hits:
+        others = [{"file": shown_path(place.path), "line": place.line} for place in hit.others]
+        fields: dict[str, Any] = {"score": hit.score, "similarity": hit.similarity, "file": shown_path(hit.path)}
+        places = {"line": hit.line, "last_line": hit.last_line, "heading": hit.heading, "text": hit.text}
         click.echo(to_json({**fields, **places, "others": others}))
 
 
-def print_rows(rows: Sequence[Row], nearest: Nearest, context: int, with_scores: bool) -> None:
+def print_hits(hits: Sequence[Hit], nearest: Nearest, context: int, with_scores: bool) -> None:
     """Print hits: whole passages in a pipe; on a terminal what its width has room for, around the nearest sentence."""
-    terminal = sys.stdout.isatty()
-    texts = [_plain(row.text) for row in rows]
-    spans = nearest(texts) if terminal else [(0, 0)] * len(rows)
-    for i, (row, text, span) in enumerate(zip(rows, texts, spans, strict=True)):
-        if context and i:
+    if context:
+        _print_with_context(hits, context)
+    elif sys.stdout.isatty():
+        for line in shown_hits(hits, nearest, _columns(), with_scores):
+            click.echo(line)
+    else:
+        for hit in hits:
+            click.echo(f"{_score(hit) if with_scores else ''}{_place(hit)} {_plain(hit.text)}{_more(hit)}")
+
+
+def shown_hits(hits: Sequence[Hit], nearest: Nearest, columns: int, with_scores: bool = False) -> Iterator[str]:
+    """Yield the lines that show hits on a terminal of so many columns: one for each, or two where the path is long."""
+    texts = [_plain(hit.text) for hit in hits]
+    for hit, text, span in zip(hits, texts, nearest(texts), strict=True):
+        score, more = _score(hit) if with_scores else "", _more(hit)
+        used = width(f"{score}{shown_path(hit.path)}:{hit.line}: {more}")
+        if used > columns // 2:  # the text gets a line of its own
+            yield score + _place(hit)
+            yield f"  {_around(text, span, max(columns - width(more) - 2, 16))}{more}"
+        else:
+            yield f"{score}{_place(hit)} {_around(text, span, columns - used)}{more}"
+
+
+def _score(hit: Hit) -> str:
+    return f"{hit.similarity or 0:.2f} "
+
+
+def _place(hit: Hit) -> str:
+    return f"{_styled(shown_path(hit.path), 'magenta')}:{_styled(str(hit.line), 'green')}:"
+
+
+def _more(hit: Hit) -> str:
+    return f"  (and {len(hit.others)} more)" if hit.others else ""
+
+
+def _print_with_context(hits: Sequence[Hit], context: int) -> None:
+    """Print the lines of hits as they are in their files, and so many lines before and after, as grep does."""
+    columns = _columns() if sys.stdout.isatty() else sys.maxsize
+    for i, hit in enumerate(hits):
+        if i:
             click.echo("--")
-        before = f"{row.similarity or 0:.2f} " if with_scores else ""
-        path = shown_path(row.file)
-        place = f"{before}{_styled(path, 'magenta')}:{_styled(str(row.line), 'green')}: "
-        lines = _lines_around(row, context) if context else []
-        if lines:
-            for number, line in lines:
-                mark = ":" if row.line <= number <= row.last_line else "-"
-                start = f"{path}{mark}{number}{mark} "
-                click.echo(start + (_cut(line, _columns() - width(start)) if terminal else line))
-            continue
-        more = f"  (and {len(row.others)} more)" if row.others else ""
-        if not terminal:
-            click.echo(f"{place}{text}{more}")
-            continue
-        used = width(f"{before}{path}:{row.line}: ")
-        if used + width(more) > _columns() // 2:  # the text gets a line of its own
-            place, used = f"{place.rstrip()}\n  ", 2
-        click.echo(place + _around(text, span, max(_columns() - used - width(more), 16)) + more)
+        path = shown_path(hit.path)
+        for number, line in _lines_around(hit, context) or [(hit.line, _plain(hit.text))]:
+            mark = ":" if hit.line <= number <= hit.last_line else "-"
+            start = f"{_styled(path, 'magenta')}{mark}{_styled(str(number), 'green')}{mark} "
+            click.echo(start + _cut(line, max(columns - width(f"{path}{mark}{number}{mark} "), 16)))
 
 
 def _columns() -> int:
@@ -117,7 +129,7 @@ def _width(character: str) -> int:
 
 def _cut(text: str, columns: int) -> str:
     """Return as much of a text as there are columns for, with an ellipsis where it is cut."""
-    if width(text) <= columns:
+    if len(text) <= 8 * columns and width(text) <= columns:  # a line may have 400,000 characters
         return text
     room, kept = columns - 1, []
     for character in text:
@@ -131,7 +143,7 @@ def _cut(text: str, columns: int) -> str:
 def _around(text: str, span: tuple[int, int], columns: int) -> str:
     """Return a passage cut to the columns, with its nearest sentence in it, and marked."""
     start, end = span
-    first = 0 if width(text[:end]) <= columns - 2 else start
+    first = 0 if end <= 8 * columns and width(text[:end]) <= columns - 2 else start
     begin = "…" if first else ""
     shown = begin + _cut(text[first:], columns - len(begin))
     if end - start == len(text):
@@ -141,14 +153,14 @@ def _around(text: str, span: tuple[int, int], columns: int) -> str:
     return shown[:low] + _styled(sentence, bold=True) + shown[low + len(sentence) :]
 
 
-def _lines_around(row: Row, context: int) -> list[tuple[int, str]]:
+def _lines_around(hit: Hit, context: int) -> list[tuple[int, str]]:
     """Return the numbered lines of a hit in its file, and those around it; none if the file has no such lines."""
     from ..indexing.documents import Unreadable, decode
 
     try:
-        with open(row.file, "rb") as file:
+        with open(hit.path, "rb") as file:
             lines = decode(file.read()).split("\n")
     except (OSError, Unreadable):
         return []
-    first, last = max(1, row.line - context), min(len(lines), row.last_line + context)
+    first, last = max(1, hit.line - context), min(len(lines), hit.last_line + context)
     return [(number, _CONTROL.sub(" ", lines[number - 1].expandtabs()).rstrip()) for number in range(first, last + 1)]

@@ -22,9 +22,16 @@ if TYPE_CHECKING:
 WATCH_SECONDS = 2.0  # between two looks at the files
 HOME = Path(".minilm") / "index.db"
 
+
+def index_in(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Return the file of an index that is named by its folder, for a `click.option`; a file as it is."""
+    return path / HOME if path is not None and path.is_dir() else path
+
+
 index_file: Callable[[Any], Any] = click.option(
-    "--index", "file", type=click.Path(path_type=Path), metavar="FILE", envvar="MINILM_INDEX",
-    help="The index. Default: MINILM_INDEX, or .minilm/index.db of this folder or one above.",
+    "--index", "file", type=click.Path(path_type=Path), metavar="FILE", envvar="MINILM_INDEX", callback=index_in,
+    help="The index, or the folder that it is in. Default: MINILM_INDEX, or .minilm/index.db of this folder or one "
+    "above.",
 )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 import click
 
-from .app import ModelChoice, command, model_options
+from .app import FINDING, ModelChoice, command, model_options
 from .results import shorten, to_json
 from .texts import given_texts, text_arguments, text_file
 
@@ -28,7 +27,7 @@ from .texts import given_texts, text_arguments, text_file
 @text_file
 @click.option("--steps", is_flag=True, help="Show each step from text to tokens. Nothing is cut.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each text.")
-@model_options()
+@model_options(fields=FINDING)
 def tokens(texts: tuple[str, ...], path: str | None, steps: bool, as_json: bool, choice: ModelChoice) -> None:
     """Show the tokens of texts.
 
@@ -102,7 +101,7 @@ def _columns(upper: Sequence[str], lower: Sequence[str]) -> Iterator[str]:
     ],
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@model_options()
+@model_options(fields=FINDING)
 def info(as_json: bool, choice: ModelChoice) -> None:
     """Show versions, machine and checkpoint.
 
@@ -120,6 +119,8 @@ def info(as_json: bool, choice: ModelChoice) -> None:
 
 
 def _software() -> dict[str, Any]:
+    from importlib.metadata import version
+
     from .. import __version__
     from ..backends import available_backends
 
@@ -127,7 +128,7 @@ def _software() -> dict[str, Any]:
     return {
         "version": __version__,
         "installed in": str(Path(__file__).parents[1]),
-        "packages": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names),
+        "packages": ", ".join(f"{name} {version(name)}" for name in names),
         "backends": ", ".join(available_backends()),
         "int8 path": _int8_path(),
     }

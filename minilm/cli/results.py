@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,6 +117,8 @@ def write_npz(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
 
     All vectors are in memory before they are written. An array of strings has the longest text's room for each.
     """
+    import zipfile
+
     import numpy as np
     from numpy.lib import format as npy
 

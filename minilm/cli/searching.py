@@ -7,42 +7,46 @@ import locale
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import ModelChoice, command, describe, model_options
-from .hits import Row, print_files, print_json, print_rows, shown_path
+from .app import DEFAULT_RERANKER, ModelChoice, command, describe, model_options
+from .hits import Nearest, print_files, print_hits, print_json, shown_path
 from .indexing import covering_index, index_file, nearest_index, opened
 from .sentences import CHUNK_TEXTS, best_passages, by_paragraph, progress
 from .texts import STDIN, Passage, alongside, in_paragraphs, lines, without_blank
 
 if TYPE_CHECKING:
     from ..indexing.index import Index
+    from ..indexing.searching import Hit
+    from ..sentences.cross_encoder import CrossEncoder
 
 NEAR = 0.2  # two texts that have nothing to do with each other have a cosine of about 0.05, rarely above this
 FEW_BYTES = 8  # every model reads so many tokens beside its prompt
 SOON_BYTES = 32_000  # of files that have changed: so many are taken up before a question is answered
 MANY_FILES = 20_000  # looking whether one of so many has changed takes longer than to search them
 
-Nearest = Callable[[list[str]], list[tuple[int, int]]]
-
 
 @command(
     "search",
     examples=[
         'minilm search "who pays for the repair"',
+        "minilm search -i",
         'minilm search "how do I open a file" notes.txt',
         'minilm search -k 3 --paragraphs "who pays for the repair" contracts/*.txt',
         'git log --format=%s | minilm search "speed up loading" -',
     ],
 )
-@click.argument("query")
-@click.argument("files", nargs=-1, metavar="[FILE]...")
+@click.argument("arguments", nargs=-1, metavar="QUERY [FILE]...")
 @index_file
+@click.option("-i", "--interactive", is_flag=True, help="Answer questions as they are typed; all arguments are FILEs.")
 @click.option("--meaning", "mode", flag_value="meaning", help="Compare meanings alone.")
 @click.option("--words", "mode", flag_value="words", help="Compare words alone; needs an index.")
+@click.option("--rerank", is_flag=True, help="Let a cross-encoder sort the first 50: slower, and more exact.")
+@click.option("--reranker", metavar="NAME", help=f"Rerank with this one. Default: {DEFAULT_RERANKER}.")
 @click.option("-k", "--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many to show.")
 @click.option("--min-score", type=float, metavar="X", help="Only what has a similarity of X or more, at most 1.")
 @click.option("-C", "--context", type=click.IntRange(min=0), default=0, metavar="N",
@@ -54,18 +58,17 @@ Nearest = Callable[[list[str]], list[tuple[int, int]]]
 @by_paragraph
 @model_options()
 def search(
-    query: str,
-    files: tuple[str, ...],
+    arguments: tuple[str, ...],
     file: Path | None,
+    interactive: bool,
     mode: str | None,
+    rerank: bool,
+    reranker: str | None,
     top_k: int,
     min_score: float | None,
-    context: int,
-    only_files: bool,
-    scores: bool,
-    as_json: bool,
     by_paragraph: bool,
     choice: ModelChoice,
+    **look: Any,
 ) -> None:
     """Find passages by their meaning and their words.
 
@@ -76,22 +79,38 @@ def search(
     In an index, what stands in "double quotes" must be in every hit. Prints the best hit first, as grep does: file,
     line, text.
     """
+    if not arguments and not interactive:
+        raise click.UsageError("Missing argument 'QUERY'.")
+    query, files = ("", arguments) if interactive else (arguments[0], arguments[1:])
     for name in files:
         if name != STDIN:
             os.stat(name)  # names what is not there
+    wanted = Wanted(
+        files, top_k * 5 if look["only_files"] else top_k, mode or "both", min_score,
+        choice.cross_encoder(reranker or DEFAULT_RERANKER) if rerank or reranker else None,
+    )  # fmt: skip
+    look = {"top_k": top_k, **look}
     found = _index_for(file, files)
-    wanted = top_k * 5 if only_files else top_k
     if found is not None:
         with opened(found, choice, create=False) as index:
-            rows = _in_index(index, query, files, wanted, mode or "both", min_score)
-            nearest = _nearest(query, lambda: index.model if mode != "words" else None)
-            _print(rows, nearest, top_k, context, only_files, scores, as_json)
+            _search_index(index, query, wanted, look, interactive)
         return
-    if mode == "words":
-        raise click.UsageError("--words needs an index: make one with 'minilm index PATH'.")
+    if interactive or mode == "words":
+        flag = "-i" if interactive else "--words"
+        raise click.UsageError(f"{flag} needs an index: make one with 'minilm index PATH'.")
     model = choice.sentence_transformer(similarity_fn_name="cosine", truncation="silent")
-    rows = _in_files(model, query, files, wanted, min_score, by_paragraph)
-    _print(rows, _nearest(query, lambda: model), top_k, context, only_files, scores, as_json)
+    _print(_in_files(model, query, wanted, by_paragraph), _nearest(query, lambda: model), **look)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is searched, and for how many hits of which kind."""
+
+    files: Sequence[str]
+    top_k: int
+    mode: str
+    min_score: float | None
+    reranker: CrossEncoder | None
 
 
 def _index_for(file: Path | None, files: Sequence[str]) -> Path | None:
@@ -104,17 +123,17 @@ def _index_for(file: Path | None, files: Sequence[str]) -> Path | None:
 
 
 def _print(
-    rows: list[Row], nearest: Nearest, top_k: int, context: int, only_files: bool, scores: bool, as_json: bool
+    hits: list[Hit], nearest: Nearest, top_k: int, context: int, only_files: bool, scores: bool, as_json: bool
 ) -> None:
-    similarities = [row.similarity for row in rows if row.similarity is not None]
+    similarities = [hit.similarity for hit in hits if hit.similarity is not None]
     if similarities and max(similarities) < NEAR:
         click.echo(f"Note: nothing is near; the nearest has a similarity of {max(similarities):.2f}.", err=True)
     if only_files:
-        print_files(rows, top_k)
+        print_files(hits, top_k)
     elif as_json:
-        print_json(rows)
+        print_json(hits)
     else:
-        print_rows(rows, nearest, context, scores)
+        print_hits(hits, nearest, context, scores)
 
 
 def _nearest(query: str, model: Callable[[], Any]) -> Nearest:
@@ -133,21 +152,27 @@ def _nearest(query: str, model: Callable[[], Any]) -> Nearest:
 # ---- in an index -----------------------------------------------------------------------------------------------------
 
 
-def _in_index(
-    index: Index, query: str, files: Sequence[str], top_k: int, mode: str, min_score: float | None
-) -> list[Row]:
+def _search_index(index: Index, query: str, wanted: Wanted, look: dict[str, Any], interactive: bool) -> None:
+    if wanted.mode != "words":
+        index.prepare()
     _refresh(index)
-    hits = index.search(query, top_k, mode=mode, below=files, min_score=min_score)
+
+    def answer(question: str) -> list[Hit]:
+        return index.search(
+            question, wanted.top_k, mode=wanted.mode, below=wanted.files, min_score=wanted.min_score,
+            reranker=wanted.reranker,
+        )  # fmt: skip
+
+    if interactive:
+        from .interactive import ask
+
+        ask(answer, lambda hits: _print(hits, _nearest(query, lambda: None), **look))
+        return
+    hits = answer(query)
     if not hits:
-        where = ", ".join(map(shown_path, files)) or shown_path(index.path)
+        where = ", ".join(map(shown_path, wanted.files)) or shown_path(index.path)
         raise click.ClickException(f"nothing in {where} answers {query!r}" if len(index) else f"{where} is empty")
-    return [
-        Row(
-            hit.path, hit.line, hit.last_line, hit.heading, hit.text, hit.score, hit.similarity,
-            [(place.path, place.line) for place in hit.others],
-        )
-        for hit in hits
-    ]  # fmt: skip
+    _print(hits, _nearest(query, lambda: index.model if wanted.mode != "words" else None), **look)
 
 
 def _refresh(index: Index) -> None:
@@ -169,33 +194,36 @@ def _refresh(index: Index) -> None:
 # ---- in files as they are --------------------------------------------------------------------------------------------
 
 
-def _in_files(
-    model: Any, query: str, files: Sequence[str], top_k: int, min_score: float | None, by_paragraph: bool
-) -> list[Row]:
+def _in_files(model: Any, query: str, wanted: Wanted, by_paragraph: bool) -> list[Hit]:
     """Return the best passages; only these are kept from chunk to chunk, so memory does not grow with the files."""
+    from ..indexing.searching import RERANKED, Hit, reranked
     from ..vectors.search import semantic_search
 
-    if not files and sys.stdin.isatty():
+    files = wanted.files or (STDIN,)
+    if not wanted.files and sys.stdin.isatty():
         raise click.UsageError(
             "No index here: make one with 'minilm index PATH'; or name files, or give standard input."
         )
-    wanted = model.encode_query(query, show_progress_bar=False)
+    count = wanted.top_k if wanted.reranker is None else max(wanted.top_k, RERANKED)
+    vector = model.encode_query(query, show_progress_bar=False)
     settings = {"prompt_name": model.document_prompt_name, "show_progress_bar": False}
-    passages = _fitting(model, _passages(files or (STDIN,), by_paragraph))
+    passages = _fitting(model, _passages(files, by_paragraph))
     best: list[tuple[float, Passage]] = []
     read = 0
     with progress(None, prints_at_end=True) as bar:
         for chunk, vectors in alongside(passages, lambda texts: model.encode_chunks(texts, CHUNK_TEXTS, **settings)):
-            hits = semantic_search(wanted, vectors, top_k=top_k)[0]
-            best = best_passages(top_k, best, [(hit["score"], chunk[int(hit["corpus_id"])]) for hit in hits])
+            hits = semantic_search(vector, vectors, top_k=count)[0]
+            best = best_passages(count, best, [(hit["score"], chunk[int(hit["corpus_id"])]) for hit in hits])
             read += len(chunk)
             bar.update(len(chunk))
     if not read:
-        raise click.ClickException(f"there is no text in {', '.join(files) or 'standard input'}")
-    near = [(score, passage) for score, passage in best if min_score is None or score >= min_score]
+        raise click.ClickException(f"there is no text in {', '.join(wanted.files) or 'standard input'}")
+    least = wanted.min_score
+    near = [(score, passage) for score, passage in best if least is None or score >= least]
     if not near:
-        raise click.ClickException(f"nothing has a similarity of {min_score} to {query!r}")
-    return [Row(p.file, p.line, p.line, "", p.text, score, score) for score, p in near]
+        raise click.ClickException(f"nothing has a similarity of {least} to {query!r}")
+    found = [Hit(p.file, p.line, p.line, p.text, "", score, score, False) for score, p in near]
+    return found if wanted.reranker is None else reranked(found, query, wanted.reranker)[: wanted.top_k]
 
 
 def _passages(files: Iterable[str], by_paragraph: bool) -> Iterator[Passage]:

@@ -10,7 +10,6 @@ import locale
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from html.parser import HTMLParser
 from typing import Any, NamedTuple
 
 _SNIFFED = 8192  # bytes that tell text from binary
@@ -133,67 +132,14 @@ class _Lines:
         return Document("\n".join(self.texts), self.lines, kind)
 
 
-class _Html(HTMLParser):
-    """Takes the text out of HTML; headings are written as in Markdown."""
-
-    _NO_TEXT = frozenset({"script", "style", "template", "noscript", "svg"})
-    _INLINE = re.compile(
-        "a|abbr|b|bdi|bdo|big|cite|code|data|del|dfn|em|font|i|img|ins|kbd|label|mark|q|s|samp|small|span|strong|su[bp]|"
-        "time|tt|u|var|wbr"
-    )
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.found = _Lines()
-        self._hidden = 0
-        self._words: list[str] = []
-        self._line = 1
-        self._heading = ""
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        if tag in self._NO_TEXT:
-            self._hidden += 1
-        if not self._INLINE.fullmatch(tag):
-            self.end_block()
-        if re.fullmatch("h[1-6]", tag):
-            self._heading = "#" * int(tag[1]) + " "
-        elif tag == "title":
-            self._heading = "# "
-
-    def handle_startendtag(self, tag: str, attrs: Any) -> None:
-        if not self._INLINE.fullmatch(tag):
-            self.end_block()
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in self._NO_TEXT:
-            self._hidden = max(0, self._hidden - 1)
-        if not self._INLINE.fullmatch(tag):
-            self.end_block()
-
-    def handle_data(self, data: str) -> None:
-        if self._hidden:
-            return
-        if not self._words and data.strip():
-            before = data[: len(data) - len(data.lstrip())]
-            self._line = self.getpos()[0] + before.count("\n")
-        if self._words or data.strip():
-            self._words.append(data)
-
-    def end_block(self) -> None:
-        text = " ".join("".join(self._words).split())
-        if text:
-            self.found.add(self._heading + text, self._line)
-            self.found.add("", self._line)
-            self._heading = ""
-        self._words.clear()
-
-
 def _html(text: str) -> Document:
-    parser = _Html()
-    parser.feed(text)
-    parser.close()
-    parser.end_block()
-    return parser.found.document()
+    from .web import text_blocks
+
+    found = _Lines()
+    for line, block in text_blocks(text):
+        found.add(block, line)
+        found.add("", line)
+    return found.document()
 
 
 def _notebook(text: str) -> Document:

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..config import check_count
+from .model import IndexModel
 from .ranking import parse
 from .store import Store
 from .updating import Progress, Report, Skipped, Update
-from .walking import is_below, walk
+from .walking import as_text, is_below, walk
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from ..sentences.cross_encoder import CrossEncoder
     from ..sentences.sentence_transformer import SentenceTransformer
     from .searching import Hit, Searcher
-
-DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-QUICK_BYTES = 8_000  # of text: so much is embedded by the backend that is loaded first, in less than a second
-PASSAGE_TOKENS = 128  # long enough for a paragraph, short enough to be about one thing
-# What every index embeds once, to tell whether a model is the one that it was made with. Backends differ by 1e-6, the
-# rounding of the backend "int8" by up to 0.01, models by 0.1 and more.
-_PROBE = "Who pays for the repair? 42 naïve cafés."
-_PROBE_TOLERANCE = 0.02
 
 
 def _no_skip(path: str, reason: str) -> None:
@@ -100,18 +90,9 @@ class Index:
         loading: Mapping[str, Any] | None = None,
     ) -> None:
         self._store = Store(path, create)
-        self._loading = dict(loading or {})
-        self._given = model
-        self._loaded: SentenceTransformer | None = None
-        self._is_quick_start = False
+        self._model = IndexModel(self._store, model, passage_tokens, loading or {})
         self._searcher: Searcher | None = None
-        self._lock = threading.RLock()
-        made: dict[str, Any] = json.loads(self._store.get("made with") or "{}")
-        tokens = made.get("passage_tokens")
-        if passage_tokens is not None and tokens not in (None, passage_tokens):
-            self._refuse(f"passages of {tokens} tokens", f"passages of {passage_tokens} tokens")
-        self._asked_tokens = passage_tokens
-        self.passage_tokens: int = passage_tokens or tokens or PASSAGE_TOKENS
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -127,6 +108,21 @@ class Index:
     def path(self) -> str:
         """The file."""
         return str(self._store.path)
+
+    @property
+    def folder(self) -> str:
+        """The folder that the index belongs to: the one of ``.minilm``, or of the file."""
+        return self._store.base
+
+    def shown(self, path: str) -> str:
+        """Return the path of a hit as text: from `folder`, if it is in there; what is no text as numbers of bytes."""
+        near = os.path.relpath(path, self.folder) if is_below(path, self.folder) else path
+        return as_text(near)
+
+    @property
+    def model_name(self) -> str | None:
+        """The name of the model that the index was made with; None if nothing is in it."""
+        return self._model.made_with
 
     @property
     def roots(self) -> list[str]:
@@ -153,83 +149,16 @@ class Index:
     @property
     def model(self) -> SentenceTransformer:
         """The model. It is loaded, and compared with the one that the index was made with, when it is first needed."""
-        return self._model_for(0)
+        return self._model.get()
 
-    def _model_for(self, size: int) -> SentenceTransformer:
-        """Return the model for so many bytes of text.
+    @property
+    def passage_tokens(self) -> int:
+        """How many tokens a passage may have."""
+        return self._model.passage_tokens
 
-        A query, or a changed file, in a fresh process is answered first by the backend "numpy", with the weights as
-        they lie in the file: Numba alone is imported no sooner than this has the answer. Where there is much to embed,
-        or where Numba is loaded anyway, the default backend computes, which is three times as fast.
-        """
-        with self._lock:
-            few = size <= QUICK_BYTES and "numba" not in sys.modules
-            if self._loaded is None or (self._is_quick_start and not few):
-                made = json.loads(self._store.get("made with") or "{}")
-                model = self._load(made, few)
-                self._is_quick_start = few
-                self._compare(model, made)
-                self._loaded = model
-            return self._loaded
-
-    def _load(self, made: Mapping[str, Any], few: bool) -> SentenceTransformer:
-        if self._given is not None and not isinstance(self._given, (str, os.PathLike)):
-            return self._given
-        name = self._given or made.get("model") or DEFAULT_MODEL
-        from ..sentences.sentence_transformer import SentenceTransformer
-
-        settings = {"truncation": "silent", **self._loading}
-        if few and settings.get("backend") is None and settings.get("device") is None:
-            from ..backends import get_backend
-
-            numpy = get_backend("numpy", dtype=settings.get("dtype"))
-            settings["backend"] = replace(numpy, place=lambda params: params)
-            # Two threads of a BLAS gain some milliseconds where the cores are free. Where they are not, each waits for
-            # the other at every product: a question took 1.4 s in place of 0.04 s.
-            settings["threads"] = settings.get("threads") or 1
-        return SentenceTransformer(name, **settings)
-
-    def _encode_one(self, model: SentenceTransformer, text: str, prompt_name: str | None) -> Any:
-        """Return the vector of a text: float32 [components], of length 1."""
-        vector = model.encode(text, prompt_name=prompt_name, normalize_embeddings=True, show_progress_bar=False)
-        return vector.astype("float32", copy=False)
-
-    def _compare(self, model: SentenceTransformer, made: Mapping[str, Any]) -> None:
-        """Keep what the index is made with; or compare, and refuse another model."""
-        import numpy as np
-
-        vector = self._encode_one(model, _PROBE, None)
-        name = self._given if isinstance(self._given, str) else model.transformer.model.name_or_path
-        self.passage_tokens = self._fitting(model.max_seq_length)
-        now = {
-            "model": str(name or DEFAULT_MODEL),
-            "passage_tokens": self.passage_tokens,
-            "prompt": model.prompts.get(model.document_prompt_name or "", ""),
-            "probe": vector.tolist(),
-        }
-        if not made:
-            with self._store.transaction():
-                self._store.set("made with", json.dumps(now))
-            return
-        old = np.asarray(made["probe"], np.float32)
-        if old.shape != vector.shape:
-            self._refuse(f"{made['model']}, vectors of {len(old)} numbers", f"{now['model']}, of {len(vector)}")
-        if np.abs(old - vector).max() > _PROBE_TOLERANCE:
-            self._refuse(f"the model {made['model']}", f"{now['model']}, which gives other vectors")
-        for what in ("passage_tokens", "prompt"):
-            if made[what] != now[what]:
-                self._refuse(f"{what} {made[what]!r}", repr(now[what]))
-
-    def _fitting(self, most: int) -> int:
-        if self._asked_tokens is not None and self._asked_tokens > most:
-            raise ValueError(f"passage_tokens is {self._asked_tokens}, but the model reads {most} tokens")
-        return min(self.passage_tokens, most)
-
-    def _refuse(self, made: str, given: str) -> None:
-        raise ValueError(
-            f"{self.path} was made with {made}; given is {given}. Vectors of the two cannot be compared: leave the "
-            "setting out, or make an index of its own, in another file"
-        )
+    def prepare(self) -> None:
+        """Begin to load the model in another thread, so that a question that follows soon is answered sooner."""
+        self._model.begin()
 
     # ---- updating ----------------------------------------------------------------------------------------------------
 
@@ -276,9 +205,8 @@ class Index:
         with self._store.alone(wait):
             given = given or self._present_roots(on_skip)
             self._add_roots(given)
-            if self._given is not None and self._store.get("made with") and not self._is_the_same_name():
-                _ = self.model  # which refuses another
-            update = Update(self._store, self._model_for, self.passage_tokens, on_skip, on_progress)
+            self._model.check_name()
+            update = Update(self._store, self._model.get, self.passage_tokens, on_skip, on_progress)
             own = os.path.abspath(self.path)  # beside it lie the files of SQLite, whose names begin like its own
             files = (found for found in walk(given) if not found.path.startswith(own))
             return update.run(files, lambda path: any(is_below(path, one) for one in given), at_most)
@@ -299,9 +227,6 @@ class Index:
             with self._store.transaction():
                 self._store.set_roots(outer)
 
-    def _is_the_same_name(self) -> bool:
-        return bool(json.loads(self._store.get("made with") or "{}").get("model") == self._given)
-
     def remove(self, *paths: str | os.PathLike[str]) -> int:
         """Take files, and all files below folders, out of the index; return how many files that were.
 
@@ -312,7 +237,7 @@ class Index:
             roots = self._store.roots()
             with self._store.transaction():
                 self._store.set_roots([root for root in roots if not any(is_below(root, path) for path in gone)])
-            update = Update(self._store, self._model_for, self.passage_tokens, _no_skip, _no_progress)
+            update = Update(self._store, self._model.get, self.passage_tokens, _no_skip, _no_progress)
             return update.run(iter(()), lambda path: any(is_below(path, one) for one in gone)).removed
 
     # ---- searching ---------------------------------------------------------------------------------------------------
@@ -325,6 +250,8 @@ class Index:
         mode: str = "both",
         below: str | os.PathLike[str] | Sequence[str] = (),
         min_score: float | None = None,
+        reranker: CrossEncoder | None = None,
+        vector: Any = None,
     ) -> list[Hit]:
         """Find the passages that answer a query.
 
@@ -341,6 +268,11 @@ class Index:
             Only these files, and those in these folders: one path, or several. None: all.
         min_score
             Only passages whose `Hit.similarity` is at least this.
+        reranker
+            A `minilm.CrossEncoder` of one label, which reads the query together with each of the first
+            `minilm.indexing.searching.RERANKED` hits, and sorts them anew: slower, and more exact.
+        vector
+            The vector of the query, float32 [components], of length 1, if it is known already; else the model is asked.
 
         Returns
         -------
@@ -350,20 +282,24 @@ class Index:
         Raises
         ------
         ValueError
-            For an unknown ``mode``, a ``top_k`` below 1, and a model that the index was not made with.
+            For an unknown ``mode``, a ``top_k`` below 1, a reranker of several labels, and a model that the index was
+            not made with.
         """
-        from .searching import MODES, Searcher
+        from ..config import check_count
+        from .searching import MODES, RERANKED, Searcher, reranked
 
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}")
+        count = check_count("top_k", top_k)
+        if reranker is not None:
+            reranker.require_one_label()
+            count = max(count, RERANKED)
         with self._lock:
             if self._searcher is None:
                 self._searcher = Searcher(self._store)
         paths = [below] if isinstance(below, (str, os.PathLike)) else below
         inside = [os.path.abspath(path) for path in paths]
-        return self._searcher.search(parse(query), self._embed, check_count("top_k", top_k), mode, inside, min_score)
-
-    def _embed(self, text: str) -> Any:
-        """Return the vector of a query."""
-        model = self.model
-        return self._encode_one(model, text, model.query_prompt_name)
+        question = parse(query)
+        embed = self._model.embed if vector is None else lambda text: vector
+        hits = self._searcher.search(question, embed, count, mode, inside, min_score)
+        return hits if reranker is None else reranked(hits, question.text, reranker)[:top_k]

@@ -8,7 +8,7 @@ The largest components of MiniLM's vectors make the radius some 0.007, and a few
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -72,39 +72,41 @@ class Block(NamedTuple):
         return products
 
 
-class Matrix:
-    """All blocks of an index, in memory."""
+def candidates(
+    query: np.ndarray, numbers: Sequence[int], block_of: Callable[[int], Block], count: int,
+    allowed: Sequence[int] | None = None,
+) -> list[int]:  # fmt: skip
+    """Return the numbers of all texts that can be among the ``count`` nearest to a query.
 
-    def __init__(self, components: int) -> None:
-        self.components = components
-        self.revision = 0
-        self._blocks: dict[int, Block] = {}
+    Parameters
+    ----------
+    query
+        A vector, float32 [components].
+    numbers, block_of
+        The numbers of the blocks, and a function that returns a block by its number. No more than two are held here.
+    count
+        How many are wanted.
+    allowed
+        The texts that may be among them; None: all.
+    """
+    if not numbers:
+        return []
 
-    def take(self, blocks: Iterable[tuple[int, bytes]], revision: int) -> None:
-        """Take blocks that are new or have changed."""
-        for number, rows in blocks:
-            self._blocks[number] = Block.from_bytes(rows, self.components)
-        self.revision = revision
+    def scores_and_radii(number: int) -> tuple[np.ndarray, np.ndarray]:
+        block = block_of(number)
+        return block.scores(query), block.radii.copy()  # a view would hold the block
 
-    def candidates(self, query: np.ndarray, count: int, allowed: Sequence[int] | None = None) -> list[int]:
-        """Return the numbers of all texts that can be among the ``count`` nearest to a query [components].
-
-        ``allowed`` are the texts that count; None: all.
-        """
-        numbers = sorted(self._blocks)
-        if not numbers:
-            return []
-        with ThreadPoolExecutor(2) as threads:  # NumPy converts and multiplies without Python's lock
-            parts = list(threads.map(lambda number: self._blocks[number].scores(query), numbers))
-        scores = np.concatenate(parts)
-        radii = np.concatenate([self._blocks[number].radii for number in numbers]) * float(np.linalg.norm(query))
-        texts = (np.array(numbers)[:, None] * BLOCK + np.arange(BLOCK)).ravel()
-        if allowed is not None:
-            scores[~np.isin(texts, np.asarray(allowed, np.int64))] = -np.inf
-        there = np.isfinite(scores)
-        scores, radii, texts = scores[there], radii[there], texts[there]
-        if count < len(scores):
-            surely = np.partition(scores - radii, len(scores) - count)[len(scores) - count]
-            texts = texts[scores + radii >= surely]
-        found: list[int] = texts.tolist()
-        return found
+    with ThreadPoolExecutor(2) as threads:  # SQLite reads and NumPy multiplies without Python's lock
+        parts = list(threads.map(scores_and_radii, numbers))
+    scores, radii = (np.concatenate(column) for column in zip(*parts, strict=True))
+    texts = (np.array(numbers)[:, None] * BLOCK + np.arange(BLOCK)).ravel()
+    if allowed is not None:
+        scores[~np.isin(texts, np.asarray(allowed, np.int64))] = -np.inf
+    there = np.isfinite(scores)
+    scores, texts = scores[there], texts[there]
+    radii = radii[there] * float(np.linalg.norm(query))
+    if count < len(scores):
+        surely = np.partition(scores - radii, len(scores) - count)[len(scores) - count]
+        texts = texts[scores + radii >= surely]
+    found: list[int] = texts.tolist()
+    return found

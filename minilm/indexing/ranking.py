@@ -56,7 +56,7 @@ def expression_of_words(words: Sequence[str], is_common: Callable[[str], bool], 
 
 def expression_of_phrases(phrases: Sequence[str]) -> str:
     """Return the expression of FTS5 for all of some phrases."""
-    return " AND ".join('"' + phrase.replace('"', " ") + '"' for phrase in phrases)
+    return " AND ".join('"' + phrase.replace("\0", " ") + '"' for phrase in phrases)  # which have no quotes
 
 
 def fuse(ranked: Iterable[Sequence[int]]) -> dict[int, float]:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from .matrix import Matrix
-from .ranking import (
-    POOL,
-    Query,
-    common_limit,
-    expression_of_phrases,
-    expression_of_words,
-    fuse,
-)
+from .matrix import Block, candidates
+from .ranking import POOL, Query, common_limit, expression_of_phrases, expression_of_words, fuse
 from .store import Place, Store
 from .walking import is_below
 
+if TYPE_CHECKING:
+    from ..sentences.cross_encoder import CrossEncoder
+
 MODES = ("both", "meaning", "words")
+RERANKED = 50  # hits that a reranker reads: about half a second of a small one's time
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Hit:
     text, heading : str
         The passage, and the heading or definition that it stands under.
     score : float
-        By which hits are sorted.
+        By which hits are sorted: of the fusion, the cosine, or the reranker's.
     similarity : float or None
         The cosine of query and passage; None if only words were compared.
     has_words : bool
@@ -54,6 +51,20 @@ class Hit:
     has_words: bool
     others: tuple[Place, ...] = ()
 
+    @property
+    def read(self) -> str:
+        """What models read of it: the heading, and the passage."""
+        return f"{self.heading}\n{self.text}" if self.heading else self.text
+
+
+def reranked(hits: Sequence[Hit], query: str, reranker: CrossEncoder) -> list[Hit]:
+    """Return hits with the scores of a reranker, the best first."""
+    if not hits:
+        return []
+    scores = reranker.predict([(query, hit.read) for hit in hits], show_progress_bar=False)
+    found = [replace(hit, score=score) for hit, score in zip(hits, scores.tolist(), strict=True)]
+    return sorted(found, key=lambda hit: -hit.score)
+
 
 class Searcher:
     """Searches a store; keeps its levels in memory from one question to the next.
@@ -66,7 +77,9 @@ class Searcher:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._matrix: Matrix | None = None
+        self._asked = False
+        self._blocks: dict[int, Block] = {}  # from the second question on
+        self._revision = 0  # of these
         self._lock = threading.Lock()
 
     def search(
@@ -123,13 +136,19 @@ class Searcher:
         return [number for number in self._store.matching(expression) if number in there][:pool]
 
     def _candidates(self, vector: Any, pool: int, allowed: Sequence[int] | None) -> list[int]:
+        def read(number: int) -> Block:
+            rows = self._store.block(number)
+            assert rows is not None  # no block ever leaves
+            return Block.from_bytes(rows, len(vector))
+
         with self._lock:
-            if self._matrix is None:
-                self._matrix = Matrix(len(vector))
+            if not self._asked:  # who asks but once does not hold all blocks in memory
+                self._asked = True
+                return candidates(vector, self._store.block_numbers(), read, pool, allowed)
             revision = self._store.revision()
-            if revision != self._matrix.revision:
-                self._matrix.take(self._store.blocks(self._matrix.revision), revision)
-            return self._matrix.candidates(vector, pool, allowed)
+            self._blocks.update({number: read(number) for number in self._store.block_numbers(self._revision)})
+            self._revision = revision
+            return candidates(vector, sorted(self._blocks), self._blocks.__getitem__, pool, allowed)
 
     def _similarities(self, vector: Any, numbers: Sequence[int]) -> dict[int, float]:
         """Return the dot products of some texts with a vector, in float32."""

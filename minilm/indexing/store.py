@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .passages import Passage
+if TYPE_CHECKING:
+    from .passages import Passage
 
 FORMAT = "1"
 BLOCK = 1024  # texts whose levels are one BLOB: 0.4 MB, which SQLite reads at the speed of memory
@@ -320,6 +321,8 @@ class Store:
 
     def passages(self) -> Iterator[tuple[str, Passage, bytes]]:
         """Yield path, passage and vector of every passage, in the order of paths and places."""
+        from .passages import Passage
+
         query = (
             "SELECT path, line, last_line, heading, texts.text, vector FROM files JOIN passages ON file = files.id "
             "JOIN texts ON texts.id = passages.text JOIN vectors ON vectors.id = texts.id "
@@ -335,11 +338,10 @@ class Store:
         """Return a number that grows with every change of the blocks."""
         return int(self.get("revision") or 0)
 
-    def blocks(self, since: int = 0) -> Iterator[tuple[int, bytes]]:
-        """Yield number and bytes of the blocks that changed after a revision."""
-        for (number,) in self.rows("SELECT id FROM blocks WHERE revision > ? ORDER BY id", (since,)):
-            for (rows,) in self.rows("SELECT rows FROM blocks WHERE id = ?", (number,)):
-                yield number, rows
+    def block_numbers(self, since: int = 0) -> list[int]:
+        """Return the numbers of the blocks that changed after a revision."""
+        found = self.rows("SELECT id FROM blocks WHERE revision > ? ORDER BY id", (since,))
+        return [number for (number,) in found]
 
     def block(self, number: int) -> bytes | None:
         """Return the bytes of a block."""

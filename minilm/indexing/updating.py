@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .documents import Unreadable, read
-from .passages import Passage, cut
 from .store import BLOCK, YOUNG, Known, Store, digest_of, digest_of_passage
 from .walking import Found
 
 if TYPE_CHECKING:
     from ..sentences.sentence_transformer import SentenceTransformer
+    from .passages import Passage
 
 AHEAD_BYTES = 1 << 20  # of files: so few are all read before the first passage is embedded, to know how much is new
 CHUNK_TEXTS = 1024  # passages that are embedded together, and kept in one transaction
@@ -144,6 +143,9 @@ class Update:
 
     def _read(self, found: Found) -> _Read | None:
         """Read a file; None if its bytes are those that the store has, or if it is gone."""
+        from .documents import Unreadable, read  # not at the top: mostly no file has changed, and these take 20 ms
+        from .passages import cut
+
         known = self._known.get(found.path)
         mtime = _time_to_keep(found)
         if found.oddity:

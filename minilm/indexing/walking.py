@@ -47,6 +47,15 @@ def is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
+def as_text(path: str) -> str:
+    r"""Return a path as text: what is none as numbers of bytes.
+
+    >>> as_text(os.fsdecode(b"na\xefve.txt"))
+    'na\\xefve.txt'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def walk(paths: Iterable[str]) -> Iterator[Found]:
     """Yield the files below some paths, each once, in the order of their names.
 

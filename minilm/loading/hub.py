@@ -20,6 +20,7 @@ import importlib.util
 import logging
 import os
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -219,9 +220,17 @@ def _in_package(folder: Path, filename: str) -> Path | None:
     return path
 
 
-@functools.lru_cache(maxsize=32)
 def _sha256_once(path: Path, size: int, mtime_ns: int) -> str:
-    """Hash a file once per process, unless it changes (``size`` and ``mtime_ns`` are there for the cache's key)."""
+    """Hash a file once per process, unless it changes; a second thread that wants the same waits for the first."""
+    with _hashing:
+        return _hashed(path, size, mtime_ns)
+
+
+_hashing = threading.Lock()
+
+
+@functools.lru_cache(maxsize=32)
+def _hashed(path: Path, size: int, mtime_ns: int) -> str:
     return sha256(path)
 
 

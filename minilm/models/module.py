@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, html_table
 from ..backends import Backend
 from ..config import BertConfig
 from ..loading.families import FAMILIES, Family
@@ -188,14 +188,28 @@ class Module(Placed):
             public = ", ".join(known for known in dir(type(self)) if not known.startswith("_"))
             raise AttributeError(f"a {type(self).__name__} has no {name!r}; it has {', '.join(_SETTABLE)}, {public}")
 
-    def __repr__(self) -> str:
+    def _facts(self) -> dict[str, str]:
+        """What there is to say of the model: sizes, and what computes it."""
         arrays = {id(array): array for _, array in flatten(self.params)}  # ALBERT's layers share theirs
         count = sum(math.prod(array.shape) for array in arrays.values())
+        return {
+            "layers": str(self.config.num_hidden_layers),
+            "hidden": str(self.config.hidden_size),
+            "heads": str(self.config.num_attention_heads),
+            "vocabulary": f"{self.config.vocab_size:,}",
+            "parameters": f"{count / 1e6:.1f} million",
+            "backend": f"{self.backend.name}, {self.backend.dtype}",
+        }
+
+    def __repr__(self) -> str:
+        facts = self._facts()
         return (
-            f"{type(self).__name__}({self.config.num_hidden_layers} layers, hidden {self.config.hidden_size}, "
-            f"{self.config.num_attention_heads} heads, vocabulary {self.config.vocab_size:,}; "
-            f"{count / 1e6:.1f} million parameters; {self.backend.name}, {self.backend.dtype})"
+            f"{type(self).__name__}({facts['layers']} layers, hidden {facts['hidden']}, {facts['heads']} heads, "
+            f"vocabulary {facts['vocabulary']}; {facts['parameters']} parameters; {facts['backend']})"
         )
+
+    def _repr_html_(self) -> str:
+        return html_table(type(self).__name__, self._facts().items())
 
     def __call__(self, input_ids: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the network on a padded batch."""

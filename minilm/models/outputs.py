@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional
-from ..arrays import Array, array_namespace, summary
+from ..arrays import Array, array_namespace, html_table, summary
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,6 +44,9 @@ class ModelOutput(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}: {summary(value)}' for name, value in self.items())})"
+
+    def _repr_html_(self) -> str:
+        return html_table(type(self).__name__, ((name, summary(value)) for name, value in self.items()))
 
 
 @dataclass(frozen=True, repr=False)

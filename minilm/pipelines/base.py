@@ -49,6 +49,9 @@ class Pipeline:
         self._settings = settings
         self._check(**settings)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model!r})"
+
     @property
     def model(self) -> Any:
         """The model."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arrays import html_table
 from ..backends.threads import default_threads
 from ..config import check_count
 from ..operations import Operations
@@ -99,6 +100,10 @@ class TextModel(ModuleFace):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.transformer.model!r}, max_seq_length={self.max_seq_length})"
+
+    def _repr_html_(self) -> str:
+        facts = self.transformer.model._facts() | {"max_seq_length": f"{self.max_seq_length} tokens"}
+        return html_table(type(self).__name__, facts.items())
 
     def run(self, inputs: Any) -> Any:
         """Return the results for one input, or for many: what `encode` or `predict` returns, without a progress bar."""

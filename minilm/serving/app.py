@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,9 +11,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
-from . import ollama, openai, rerank, tei
+from ..indexing.index import Index
+from . import ollama, openai, rerank, search, tei
 from .endpoint import Endpoint, Handler
 from .gate import AccessLog, Gate, http_error
 from .info import describe, document, health, metrics, page, tell, tell_of_model
@@ -39,6 +40,7 @@ POST: dict[str, Handler] = {
     "/api/embeddings": ollama.embeddings,
     "/vertex": tei.vertex,
     "/invocations": tei.by_shape,
+    "/search": search.search,
     "/": tei.root,
 }
 
@@ -52,7 +54,11 @@ GET: dict[str, Callable[[Service], Any]] = {
 
 
 def create_app(
-    models: Sequence[ServedModel], settings: Settings | None = None, access_log: AccessLog | None = None
+    models: Sequence[ServedModel],
+    settings: Settings | None = None,
+    access_log: AccessLog | None = None,
+    index: Index | None = None,
+    pages: Mapping[str, Sequence[BaseRoute]] | None = None,
 ) -> Starlette:
     """Return the service as an ASGI app.
 
@@ -64,6 +70,10 @@ def create_app(
         Limits and switches.
     access_log
         Called at the end of every request; None for no log.
+    index
+        What ``POST /search`` searches: a `minilm.Index` with the `minilm.SentenceTransformer` of one of ``models``.
+    pages
+        Further routes, by the path that they lie below. What they answer to GET is open without a key.
 
     Returns
     -------
@@ -81,7 +91,7 @@ def create_app(
     [0.0677, 0.0635, 0.0487]
     """
     settings = settings or Settings()
-    service = Service(models, settings)
+    service = Service(models, settings, index)
     executor = ThreadPoolExecutor(2, thread_name_prefix="minilm-http")
 
     @asynccontextmanager
@@ -102,10 +112,11 @@ def create_app(
         Route("/metrics", metrics(service), methods=["GET"]),
         *(Route(path, document(service), methods=["GET"]) for path in ("/openapi.json", "/api-doc/openapi.json")),
         Route("/docs", page, methods=["GET"]),
+        *(route for routes in (pages or {}).values() for route in routes),
     ]
     app = Starlette(
         routes=routes,
-        middleware=[cors, Middleware(Gate, api_key=settings.api_key, access_log=access_log)],
+        middleware=[cors, Middleware(Gate, api_key=settings.api_key, access_log=access_log, pages=tuple(pages or ()))],
         exception_handlers={HTTPException: http_error},
         lifespan=lifespan,
     )

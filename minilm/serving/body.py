@@ -103,6 +103,13 @@ class Body:
             raise self.wrong(field, "an integer of at least 0")
         return value
 
+    def number(self, field: str) -> float | None:
+        """Return a number, or None if there is none."""
+        value = self.values.get(field)
+        if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool)):
+            raise self.wrong(field, "a number")
+        return value
+
     def choice(self, field: str, *choices: str) -> str:
         """Return one of the words, the first by default; capitals do not matter."""
         value = self.text(field, choices[0]).lower()

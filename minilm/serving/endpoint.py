@@ -228,7 +228,7 @@ class Endpoint:
 
     async def _answer(self, task: Task) -> bytes:
         numbers = sum(np.size(result) for job in task.jobs for result in job.results)
-        if numbers < LARGE_NUMBERS:
+        if numbers < LARGE_NUMBERS and not task.in_thread:
             return to_json(task.reply())
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.executor, lambda: to_json(task.reply()))

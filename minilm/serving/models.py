@@ -249,6 +249,12 @@ class ServedModel:
         assert isinstance(self.model, SentenceTransformer)
         return self.model
 
+    @property
+    def reranker(self) -> CrossEncoder:
+        """The model, as what it is."""
+        assert isinstance(self.model, CrossEncoder)
+        return self.model
+
     def _encoding(self, output_value: str, prompt: str) -> Encoding:
         model = self.embedder
         return Encoding(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .. import __version__
+from ..indexing.searching import MODES
+from .search import MOST_HITS
 
 Schema = dict[str, Any]
 
@@ -79,7 +81,20 @@ OPENAI_ANSWER = _answer(
 )  # fmt: skip
 ANY_SHAPE = _one_of(SIMILARITY, TEI_RERANK, EMBED, _object({"inputs": PREDICT}, raw_scores=FLAG, **CUT, **MODEL))
 ANY_ANSWER: Schema = {"type": "array"}
-TEI, OTHER, ABOUT = "text-embeddings-inference", "other dialects", "about the service"
+HIT = _answer(
+    score=NUMBER, similarity=_or_null(NUMBER), file=TEXT, line=COUNT, last_line=COUNT, heading=TEXT, text=TEXT,
+    others=_list(_answer(file=TEXT, line=COUNT, last_line=COUNT), least=0),
+)  # fmt: skip
+SEARCH = _object(
+    {"query": TEXT},
+    top_k={"type": "integer", "minimum": 1, "maximum": MOST_HITS, "default": 10},
+    mode={"type": "string", "enum": list(MODES), "default": MODES[0]},
+    below={**_one_of(TEXT, _list(TEXT)), "description": "Only these files and folders, from the index's folder."},
+    min_score={**NUMBER, "description": "Only passages with a cosine of at least this."},
+    rerank={**FLAG, "description": "Let a served reranker sort the first hits."},
+    reranker={**TEXT, "description": "The reranker's name; may be left out."},
+)
+INDEX, TEI, OTHER, ABOUT = "an index", "text-embeddings-inference", "other dialects", "about the service"
 
 # Of each POST route: its tag, what it does, its body, its answer.
 POSTS: dict[str, tuple[str, str, Schema, Schema]] = {
@@ -104,6 +119,8 @@ POSTS: dict[str, tuple[str, str, Schema, Schema]] = {
                      ANY_SHAPE, ANY_ANSWER),
     "/": (TEI, "Embedding, similarity, reranking or classification, told by the shape of the body",
           ANY_SHAPE, ANY_ANSWER),
+    "/search": (INDEX, "Passages that answer a query, by their meaning and their words", SEARCH,
+                _answer(hits=_list(HIT, least=0), model=TEXT)),
     "/v1/embeddings": (OTHER, "Vectors, as OpenAI has it", OPENAI, OPENAI_ANSWER),
     "/embeddings": (OTHER, "Vectors, as OpenAI has it", OPENAI, OPENAI_ANSWER),
     "/v1/rerank": (OTHER, "Reranking, as Jina and the first version of Cohere have it", DOCUMENTS_RERANK,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .admission import Admission
 from .body import Body
@@ -14,6 +14,9 @@ from .errors import ServiceError
 from .metrics import Metrics
 from .models import NOT_OF_KIND, Input, Pair, ServedModel, Tokenized
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from ..indexing.index import Index
 
 
 @dataclass
@@ -32,6 +35,8 @@ class Task:
         How many characters the request's texts have, and how many of them were cut.
     kind
         ``"embed"`` or ``"predict"``, under which it is counted.
+    in_thread
+        Whether ``reply`` takes so long that it is called in a thread, and not in the event loop.
     """
 
     jobs: list[Job]
@@ -40,6 +45,7 @@ class Task:
     characters: int = 0
     truncated: int = 0
     kind: str = "embed"
+    in_thread: bool = False
     begun: float = field(default_factory=time.perf_counter)
     tokenized: float = 0.0
 
@@ -63,16 +69,19 @@ class Service:
         Those that are served, with different names; the first of its kind is the one for requests that name none.
     settings
         Limits and switches.
-
+    index
+        The `minilm.Index` of ``/search``, with one of the models; None for no index.
     """
 
-    def __init__(self, models: Sequence[ServedModel], settings: Settings) -> None:
+    def __init__(self, models: Sequence[ServedModel], settings: Settings, index: Index | None = None) -> None:
         if not models:
             raise ValueError("give at least one model to serve")
         names = [model.name for model in models]
         if len(set(names)) < len(names):
             raise ValueError(f"the served models must have different names, got {', '.join(names)}")
         self.models: tuple[ServedModel, ...] = tuple(models)
+        self.index: Index | None = index
+        self.index_model: ServedModel | None = None if index is None else self._model_of(index)
         self.settings: Settings = settings
         self.metrics: Metrics = Metrics(max(model.model.max_seq_length for model in models))
         self.engine: Engine = Engine(
@@ -83,6 +92,12 @@ class Service:
             for model in models:
                 if model.kind == "embedding":
                     self.prompt(model, None)
+
+    def _model_of(self, index: Index) -> ServedModel:
+        for model in self.models:
+            if model.model is index.model:
+                return model
+        raise ValueError(f"{index.path} has a model that is not served: open it with one that is")
 
     # ---- which model, and what of its texts --------------------------------------------------------------------------
 
@@ -156,13 +171,18 @@ class Service:
         prompt_name: str | None = None,
         normalize: bool = True,
         dimensions: int | None = None,
+        prompt: str | None = None,
         every_token: bool = False,
         single: bool = False,
         field: str = "inputs",
     ) -> Task:
-        """Return the task of embedding texts; ``reply`` makes the answer of their vectors."""
+        """Return the task of embedding texts; ``reply`` makes the answer of their vectors.
+
+        A ``prompt`` wins over a ``prompt_name``.
+        """
         self.check(inputs, field)
-        prompt = self.prompt(model, prompt_name)
+        if prompt is None:
+            prompt = self.prompt(model, prompt_name)
         if every_token:
             computation = model.token_vectors()
         else:
@@ -205,8 +225,9 @@ class Service:
         job = Job(computation, tokenized.tokens)
         seconds = time.perf_counter() - begun
         return Task(
-            [job], lambda: reply(job.results), single, tokenized.characters, tokenized.truncated, kind, begun, seconds
-        )
+            [job], lambda: reply(job.results), single, tokenized.characters, tokenized.truncated, kind, begun=begun,
+            tokenized=seconds,
+        )  # fmt: skip
 
     @property
     def is_healthy(self) -> bool:

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tokenizers
 
-from ..arrays import summary
+from ..arrays import html_table, summary
+
+_SHOWN_TOKENS = 16
 
 
 class CharSpan(NamedTuple):
@@ -80,6 +82,14 @@ class BatchEncoding(dict[str, Any]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}: {summary(value)}' for name, value in self.items())})"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, summary(value)) for name, value in self.items()]
+        if self._encodings:
+            tokens = self._encodings[0].tokens
+            shown = " ".join(tokens[:_SHOWN_TOKENS]) + (" …" if len(tokens) > _SHOWN_TOKENS else "")
+            rows.append(("tokens" if len(self._encodings) == 1 else "tokens of the first", shown))
+        return html_table(type(self).__name__, rows)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{name!r} cannot be set as an attribute: write encoded[{name!r}] = …")

@@ -1,4 +1,4 @@
-"""Checks of texts: a text is a string of Unicode characters, or an error that names it."""
+"""Checks of texts (a text is a string of Unicode characters, or an error that names it), and how texts are tidied."""
 
 from __future__ import annotations
 
@@ -40,3 +40,28 @@ def check_batch(inputs: Any, expected: str) -> None:
     unordered = isinstance(inputs, (bytes, bytearray, Mapping, set, frozenset))
     if unordered or not isinstance(inputs, Iterable):
         raise TypeError(f"expected {expected}, got {type(inputs).__name__} {shorten(inputs)}")
+
+
+_APART = (  # in this order, as transformers' `clean_up_tokenization`
+    (" .", "."),
+    (" ?", "?"),
+    (" !", "!"),
+    (" ,", ","),
+    (" ' ", "'"),
+    (" n't", "n't"),
+    (" 'm", "'m"),
+    (" 's", "'s"),
+    (" 've", "'ve"),
+    (" 're", "'re"),
+)
+
+
+def without_spaces(text: str) -> str:
+    """Return the text without the spaces that stand before punctuation when tokens are put together.
+
+    >>> without_spaces("it 's here , is n't it ?")
+    "it's here, isn't it?"
+    """
+    for apart, together in _APART:
+        text = text.replace(apart, together)
+    return text

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import tokenizers
 
+from ..arrays import html_table
 from .classes import NAMED_TOKENS
 from .config import TokenizerConfig, check_input_names
 from .lengths import NO_MAX_LENGTH, as_id, as_int, as_side
 from .pieces import Pieces
 from .pipeline import take_post_processor
 from .template import Template
+from .texts import without_spaces
 
 
 def _special_token(name: str) -> property:
@@ -213,11 +215,20 @@ class Vocabulary:
         return True
 
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(name_or_path={self.name_or_path!r}, vocab_size={self.vocab_size}, "
-            f"model_max_length={self.model_max_length}, padding_side={self.padding_side!r}, "
-            f"truncation_side={self.truncation_side!r}, special_tokens={self.special_tokens_map})"
-        )
+        return f"{type(self).__name__}({', '.join(f'{name}: {value}' for name, value in self._facts().items())})"
+
+    def _repr_html_(self) -> str:
+        return html_table(type(self).__name__, self._facts().items())
+
+    def _facts(self) -> dict[str, str]:
+        """What there is to say of the tokenizer."""
+        unlimited = self.model_max_length >= NO_MAX_LENGTH
+        return {
+            **({"name": self.name_or_path} if self.name_or_path else {}),
+            "vocabulary": f"{len(self):,} tokens",
+            "reads": "any number of tokens" if unlimited else f"{self.model_max_length} tokens",
+            "special tokens": " ".join(self.all_special_tokens),
+        }
 
     def get_vocab(self) -> dict[str, int]:
         """Return every token and its id, added ones included."""
@@ -372,8 +383,7 @@ class Vocabulary:
         if clean_up and self._is_bpe:
             warnings.warn("clean_up_tokenization_spaces has no effect: this is byte-pair encoding", stacklevel=2)
         elif clean_up:
-            for apart, together in _CLEAN_UP:
-                text = text.replace(apart, together)
+            text = without_spaces(text)
         return text
 
     def batch_decode(
@@ -384,17 +394,3 @@ class Vocabulary:
     ) -> list[str]:
         """`decode` each of many."""
         return [self.decode(ids, skip_special_tokens, clean_up_tokenization_spaces) for ids in sequences]
-
-
-_CLEAN_UP = (  # in this order, as transformers' `clean_up_tokenization`
-    (" .", "."),
-    (" ?", "?"),
-    (" !", "!"),
-    (" ,", ","),
-    (" ' ", "'"),
-    (" n't", "n't"),
-    (" 'm", "'m"),
-    (" 's", "'s"),
-    (" 've", "'ve"),
-    (" 're", "'re"),
-)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -202,7 +202,7 @@ class WordPieceTokenizer:
     Token(token='##er', id=5, start=3, end=5)
     """
 
-    vocab: Mapping[str, int]
+    vocab: Mapping[str, int] = field(repr=False)
     clean_text: bool = True
     handle_chinese_chars: bool = True
     strip_accents: bool | None = None
@@ -212,7 +212,7 @@ class WordPieceTokenizer:
     max_input_chars_per_word: int = 100
     before: Sequence[str] = ("[CLS]",)
     after: Sequence[str] = ("[SEP]",)
-    added_tokens: Sequence[AddedToken] | None = None
+    added_tokens: Sequence[AddedToken] | None = field(default=None, repr=False)
     split_special_tokens: bool = False
 
     def __post_init__(self) -> None:

@@ -39,15 +39,31 @@ def test_the_readmes_examples_give_what_it_shows(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    shown = numbers(next(code for language, code in BLOCKS if language == "text"))
     examples = [code for language, code in BLOCKS if language == "python"]
+    shown = [numbers(code) for language, code in BLOCKS if language == "text"]
+    printed = []
     for code in examples:
         exec(code, {})
-    printed = numbers(capsys.readouterr().out)
+        printed += filter(None, [numbers(capsys.readouterr().out)])
     assert len(examples) == 5
-    assert len(shown) == 12
-    assert printed[:9] == pytest.approx([1, 0.8255, -0.042, 0.8255, 1, -0.0029, -0.042, -0.0029, 1], abs=1e-4)
-    assert [round(number, 4) for number in printed[9:]] == shown
+    assert [len(each) for each in printed] == [9, 12]  # similarities, then vectors
+    assert [[round(number, 4) for number in each] for each in printed] == shown[:2]
+
+
+def test_the_readmes_first_screen_is_for_its_first_reader() -> None:
+    screen = README.splitlines()[:40]
+    assert "text" in screen[2] and "vectors" in screen[2]  # what it is
+    assert any(line.startswith("pip install") for line in screen)
+    code = "\n".join(screen).partition("```python\n")[2].partition("```")[0]
+    assert len([line for line in code.splitlines() if line and not line.startswith("from ")]) == 3
+    tables = [line for line in screen if re.fullmatch(r"(\|-+)+\|", line)]
+    assert len(tables) == 1 and not README.splitlines()[40].startswith("|")
+
+
+def test_the_readmes_links_inside_lead_to_headings() -> None:
+    headings = re.findall(r"^#{2,} (.*)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
 
 
 def test_the_readme_sets_up_with_two_commands() -> None:

@@ -126,6 +126,15 @@ def test_no_command_and_wrong_options_are_usage_errors(embed: list[Any], tmp_pat
     assert "--model" in run("classify", "text", code=2).stderr
 
 
+def test_a_model_is_an_option_and_options_have_an_effect() -> None:
+    for name, command in main.commands.items():
+        kinds = {option: type(parameter).__name__ for parameter in command.params for option in parameter.opts}
+        assert kinds["--model"] == "Option" and "model" not in kinds, name
+    for name in ("tokens", "info"):
+        for option in ("--backend", "--device", "--dtype", "--threads"):
+            assert f"No such option '{option}'" in run(name, option, "1", code=2).stderr
+
+
 # ---- embed -----------------------------------------------------------------------------------------------------------
 
 
@@ -580,17 +589,17 @@ def test_parity_prints_the_table_and_tells_a_wrong_port_by_its_exit_code(
 ) -> None:
     monkeypatch.setattr("minilm.inspection.parity.torch_intermediates", lambda *_: {})  # PyTorch takes its time
     file, wrong = tmp_path / "expected.npz", tmp_path / "port.npz"
-    saved = run("parity", model_dir, "a cat", "a dog barks", "--save", file)
+    saved = run("parity", "--model", model_dir, "a cat", "a dog barks", "--save", file)
     assert saved.stdout == "" and saved.stderr == (
         f"written to {file}: 45 sublayers, embeddings to sentence_embedding, in float64, and input_ids, "
         "token_type_ids, attention_mask; a padded batch of 2 texts, 6 tokens wide\n"
     )
-    right = run("parity", model_dir, "a cat", "a dog barks", "--against", file).stdout
+    right = run("parity", "--model", model_dir, "a cat", "a dog barks", "--against", file).stdout
     assert right.startswith("file: right") and "encoder.layer.5.output" in right
     arrays = load_npz(file)
     arrays["encoder.layer.3.intermediate"] += 0.01
     np.savez(wrong, **arrays)
-    found = run("parity", model_dir, "a cat", "a dog barks", "--against", wrong, code=1).stdout
+    found = run("parity", "--model", model_dir, "a cat", "a dog barks", "--against", wrong, code=1).stdout
     assert found.startswith("file: wrong from encoder.layer.3.intermediate on")
 
 
@@ -598,16 +607,17 @@ def test_what_parity_is_not_asked_together(model_dir: Path, tmp_path: Path) -> N
     file = tmp_path / "port.npz"
     file.write_text("no archive")
     for option, value in (("--against", file), ("--plot", "a.png"), ("--backend", "int8")):
-        found = run("parity", model_dir, "--save", tmp_path / "a.npz", option, value, code=2).stderr
+        found = run("parity", "--model", model_dir, "--save", tmp_path / "a.npz", option, value, code=2).stderr
         assert "--save compares nothing" in found
-    message = run("parity", model_dir, "a cat", "--against", file, code=1).stderr
+    assert f"write --model {model_dir}" in " ".join(run("parity", model_dir, "a cat", code=2).stderr.split())
+    message = run("parity", "--model", model_dir, "a cat", "--against", file, code=1).stderr
     assert message == f"Error: {file} is not an .npz of arrays: write it with numpy.savez(file, **arrays)\n"
 
 
 def test_an_error_before_anything_is_written_is_not_the_file_s(tmp_path: Path) -> None:
     for arguments in (
         ("embed", "--model", "nosuch", "--offline", "a", "-o"),
-        ("parity", "nosuch", "--offline", "--save"),
+        ("parity", "--model", "nosuch", "--offline", "--save"),
     ):
         message = run(*arguments, tmp_path / "x.npz", code=1).stderr
         assert "nosuch" in message and "None" not in message and "x.npz" not in message

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from minilm import BertConfig, BertModel, Index, SentenceTransformer
-from minilm.indexing import index as index_module, walking
-from minilm.indexing.matrix import BLOCK, Block, Matrix
+from minilm.indexing import model as model_module, walking
+from minilm.indexing.matrix import BLOCK, Block, candidates
 from minilm.indexing.updating import Report
 from minilm.parameters import unflatten
 from minilm.sentences.modules import Normalize, Pooling, Transformer
@@ -155,18 +155,20 @@ def test_candidates_hold_the_nearest_although_levels_cannot_tell_them_apart() ->
     rng = np.random.default_rng(2)
     vectors = rng.normal(size=12) + rng.normal(0, 0.003, (3000, 12))  # closer to each other than a level is wide
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    matrix, rows = Matrix(12), np.arange(BLOCK)
+    rows = np.arange(BLOCK)
     parts = [vectors[i : i + BLOCK] for i in range(0, 3000, BLOCK)]
     blocks = [Block.empty(12).with_rows(rows[: len(part)], part).to_bytes() for part in parts]
-    matrix.take(enumerate(blocks), 1)
+
+    def block(number: int) -> Block:
+        return Block.from_bytes(blocks[number], 12)
+
     for query in rng.normal(size=(5, 12)).astype(np.float32):
         best = np.argsort(-(vectors @ query))[:10]
-        assert set(best.tolist()) <= set(matrix.candidates(query, 10))
+        assert set(best.tolist()) <= set(candidates(query, range(3), block, 10))
         allowed = list(range(0, 3000, 7))
-        assert set(matrix.candidates(query, 10, allowed)) <= set(allowed)
-    far = Block.from_bytes(blocks[0], 12).with_rows(rows[1:], None).to_bytes()
-    matrix.take([(0, far), (1, Block.empty(12).to_bytes()), (2, Block.empty(12).to_bytes())], 2)
-    assert matrix.candidates(vectors[5], 10) == [0]
+        assert set(candidates(query, range(3), block, 10, allowed)) <= set(allowed)
+    blocks[0] = block(0).with_rows(rows[1:], None).to_bytes()
+    assert candidates(vectors[5], [0], block, 10) == [0]
 
 
 def test_what_has_left_takes_no_place_among_the_nearest(index: Index, folder: Path) -> None:
@@ -177,8 +179,8 @@ def test_what_has_left_takes_no_place_among_the_nearest(index: Index, folder: Pa
         (folder / f"{i}.txt").unlink()
     index.update()
     assert len(index.search("the red roof", 9, mode="meaning")) == 3
-    assert index._searcher is not None and index._searcher._matrix is not None
-    near = index._searcher._matrix.candidates(index._embed("the red roof"), 9)
+    assert index._searcher is not None
+    near = index._searcher._candidates(index._model.embed("the red roof"), 9, None)
     assert near == [number for (number,) in index._store.rows("SELECT id FROM texts ORDER BY id")]
 
 
@@ -421,7 +423,24 @@ def test_a_question_does_not_load_numba(folder: Path, index: Index, monkeypatch:
     index.update(folder)
     monkeypatch.setattr("minilm.sentences.sentence_transformer.SentenceTransformer", load)
     for loaded, size, backend in [((), 0, "numpy"), ((), 1 << 20, None), (("numba",), 0, None)]:
-        monkeypatch.setattr(index_module, "sys", type("Sys", (), {"modules": loaded}))
+        monkeypatch.setattr(model_module, "sys", type("Sys", (), {"modules": loaded}))
         with Index(index.path) as other:
-            other._model_for(size)
+            other._model.get(size)
             assert asked.pop() == backend
+
+
+def test_a_reranker_sorts_the_hits_anew(index: Index, folder: Path, tmp_path: Path) -> None:
+    index.update(folder)
+
+    class Reranker:
+        def require_one_label(self) -> None: ...
+
+        def predict(self, pairs: list[tuple[str, str]], **_: Any) -> np.ndarray:
+            assert all(query == "the cat sat" for query, _ in pairs)
+            return np.array([float("barks" in text) for _, text in pairs], np.float32)
+
+    hits = index.search('the "cat" sat', reranker=Reranker())  # type: ignore[arg-type]
+    assert [(hit.text, hit.score) for hit in hits] == [("# Pets\n\nThe cat sat on the mat.", 0.0)]
+    hits = index.search("the cat sat", 1, reranker=Reranker())  # type: ignore[arg-type]
+    assert [(hit.text, hit.score) for hit in hits] == [("The dog barks.", 1.0)]
+    assert index.search('"no such words"', reranker=Reranker()) == []  # type: ignore[arg-type]

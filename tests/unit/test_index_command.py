@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from minilm.cli import hits, main
 from minilm.cli.app import INTERRUPTED
-from minilm.cli.hits import Row, print_rows, width
+from minilm.cli.hits import print_hits, width
+from minilm.indexing.searching import Hit
+from minilm.indexing.store import Place
 
 NOTES = {
     "house.md": "# Rent\n\nThe landlord pays for repairs. The tenant pays for water.\n\n# Pets\n\nA cat may stay.\n",
@@ -35,7 +38,7 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_dir: Path) -> P
     monkeypatch.chdir(tmp_path / "notes")
     monkeypatch.setenv("MINILM_INDEX", "")
     monkeypatch.delenv("MINILM_INDEX")
-    monkeypatch.setattr("minilm.indexing.index.DEFAULT_MODEL", str(model_dir))
+    monkeypatch.setattr("minilm.indexing.model.DEFAULT_MODEL", str(model_dir))
     return tmp_path / "notes"
 
 
@@ -119,6 +122,29 @@ def test_an_index_that_may_only_be_read_is_searched(notes: Path, monkeypatch: py
     assert result.stderr == "Note: not brought up to date: index.db.lock: Read-only file system\n"
 
 
+def test_a_reranker_sorts_hits_of_an_index_and_of_files(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Reranker:
+        def __init__(self, name: str, **settings: Any) -> None:
+            asked.append(name)
+
+        def require_one_label(self) -> None: ...
+
+        def predict(self, pairs: list[tuple[str, str]], **_: Any) -> np.ndarray:
+            return np.array([0.9 if "weather" in text else 0.1 for _, text in pairs], np.float32)
+
+    monkeypatch.setattr("minilm.sentences.cross_encoder.CrossEncoder", Reranker)
+    run("index", ".")
+    for arguments in (["--rerank"], ["--reranker", "mine"], ["house.md", "deep", "--rerank"]):
+        row = json.loads(run("search", "the landlord", "-k", 1, "--json", *arguments).stdout)
+        assert "weather" in row["text"] and row["score"] == pytest.approx(0.9)
+    assert asked == ["cross-encoder/ms-marco-MiniLM-L6-v2", "mine", "cross-encoder/ms-marco-MiniLM-L6-v2"]
+    (notes / ".minilm").rename(notes / "away")
+    row = json.loads(run("search", "the landlord", "deep/films.txt", "-k", 1, "--json", "--rerank").stdout)
+    assert "weather" in row["text"]
+
+
 def test_another_model_is_refused_in_one_line(notes: Path, tmp_path: Path, model_dir: Path) -> None:
     run("index", ".")
     other = tmp_path / "other"
@@ -183,10 +209,10 @@ def test_hits_fit_the_terminal_and_mark_the_nearest_sentence(
     text = f"{'The first one is long. ' * 9}{sentence} 猫は寝ている。\x1b[2J And so on.\n" + "x" * 400_000
     start = " ".join(text.split()).index(sentence)
     rows = [
-        Row("a/short.md", 3, 5, "", text, 0.5, 0.5, [("b.md", 1)]),
-        Row("/".join(["long"] * 12), 3, 5, "", "Brief.", 0.5, 0.5),
+        Hit("a/short.md", 3, 5, text, "", 0.5, 0.5, True, (Place("b.md", 1, 1),)),
+        Hit("/".join(["long"] * 12), 3, 5, "Brief.", "", 0.5, 0.5, True),
     ]
-    print_rows(rows, lambda texts: [(start, start + len(sentence)), (0, 6)], 0, False)
+    print_hits(rows, lambda texts: [(start, start + len(sentence)), (0, 6)], 0, False)
     shown = capsys.readouterr().out
     assert ("\x1b[1m" in shown) == colour
     plain = shown

@@ -44,11 +44,13 @@ def test_a_rule_that_is_wrong_is_found(model_dir: Path, monkeypatch: pytest.Monk
 
 
 def test_on_the_command_line(model_dir: Path, tmp_path: Path) -> None:
-    done = CliRunner().invoke(main, ["parity", "--backward", str(model_dir), "a", "b c", "d e f", "g"])
+    done = CliRunner().invoke(main, ["parity", "--backward", "--model", str(model_dir), "a", "b c", "d e f", "g"])
     assert done.exit_code == 0, done.output
     assert "embeddings.position_embeddings.weight" in done.stdout
     for texts, message in ((["a", "b", "c"], "3 texts do not make pairs"), (["a", "b"], "2 texts do not make pairs")):
-        done = CliRunner().invoke(main, ["parity", "--backward", str(model_dir), *texts])
+        done = CliRunner().invoke(main, ["parity", "--backward", "--model", str(model_dir), *texts])
         assert done.exit_code == 1 and message in done.stderr
-    done = CliRunner().invoke(main, ["parity", "--backward", "--save", str(tmp_path / "x.npz"), str(model_dir)])
+    done = CliRunner().invoke(
+        main, ["parity", "--backward", "--save", str(tmp_path / "x.npz"), "--model", str(model_dir)]
+    )
     assert done.exit_code == 2 and "not for --backward" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ pytest.importorskip("httpx2", reason="the client of these tests: pip install 'mi
 from serving_models import classifier, embedder, reranker
 from starlette.testclient import TestClient
 
+from minilm import Index
 from minilm.serving.app import create_app
 
 VALID: list[tuple[str, dict[str, Any]]] = [
@@ -30,6 +32,7 @@ VALID: list[tuple[str, dict[str, Any]]] = [
     ("/v1/rerank", {"query": "a", "documents": [{"text": "b"}, "c"], "top_n": 1}),
     ("/api/embed", {"model": "tiny-embedder", "input": ["a", "b"], "options": {"num_ctx": 3}}),
     ("/vertex", {"instances": [{"inputs": "a"}, {"query": "a", "texts": ["b"]}]}),
+    ("/search", {"query": 'a "b"', "top_k": 3, "mode": "both", "below": ["a.txt"], "min_score": 0.1, "rerank": True}),
     ("/", {"inputs": "a", "parameters": {"normalize": False}}),
 ]
 STRANGE: list[Any] = [
@@ -62,11 +65,16 @@ def mutated(body: dict[str, Any], rng: random.Random) -> bytes:
     return bytes(raw[: rng.randrange(len(raw))] if rng.random() < 0.05 else raw)
 
 
-def test_no_mutation_does_harm(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_mutation_does_harm(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     rng = random.Random(0)
     statuses: set[int] = set()
-    app = create_app([embedder(), reranker(), classifier()])
-    with TestClient(app) as client:
+    (tmp_path / "a.txt").write_text("a b c.")
+    models = [embedder(), reranker(), classifier()]
+    with (
+        Index(tmp_path / "index.db", models[0].embedder) as index,
+        TestClient(create_app(models, index=index)) as client,
+    ):
+        index.update(tmp_path)
         for number in range(600):
             path, body = VALID[number % len(VALID)]
             raw = mutated(body, rng)
@@ -75,6 +83,6 @@ def test_no_mutation_does_harm(caplog: pytest.LogCaptureFixture) -> None:
             statuses.add(response.status_code)
         for path, body in VALID:
             assert client.post(path, json=body).status_code == 200, path
-        service = app.state.service
+        service = client.app.state.service
         assert service.admission.requests == service.admission.tokens == service.engine.waiting_jobs == 0
     assert statuses >= {200, 400, 422} and caplog.text == ""

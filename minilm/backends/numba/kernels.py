@@ -197,21 +197,24 @@ def scale_mask_softmax(scores: np.ndarray, scale: np.float32, mask: np.ndarray, 
 def _exponentials(scores: np.ndarray, peaks: np.ndarray, inverse: np.ndarray) -> None:
     """``exp(x - max)`` down every column, and one over the columns' sums into ``inverse``: softmax in two factors.
 
-    The scores are [keys, WIDTH]. The largest of each column is among its ``peaks`` [ROWS, WIDTH], and comes to stand in
-    the first row of them.
+    The scores are [keys, WIDTH]. The largest of each column is among its ``peaks`` [ROWS, WIDTH]. Every step is a loop
+    of its own: LLVM unrolls a loop over WIDTH numbers, and then computes exponentials one by one.
     """
-    maximum = peaks[:WIDTH]
+    top = filled(1, peaks, 0)
     for r in range(WIDTH, ROWS * WIDTH, WIDTH):
-        row = peaks[r : r + WIDTH]
-        for i in range(WIDTH):
-            maximum[i] = row[i] if row[i] > maximum[i] else maximum[i]
+        top = largest(top, filled(1, peaks, r))
+    store(peaks, 0, WIDTH, top)
     for i in range(WIDTH):
-        inverse[i] = f32(0.0)
+        peaks[i] = -peaks[i]
+    lowered = filled(1, peaks, 0)
     for j in range(0, scores.shape[0], WIDTH):
-        row = scores[j : j + WIDTH]
-        for i in range(WIDTH):
-            row[i] = _exp(row[i] - maximum[i])
-            inverse[i] += row[i]
+        store(scores, j, WIDTH, add(filled(1, scores, j), lowered))
+    for i in range(scores.shape[0]):
+        scores[i] = _exp(scores[i])
+    total = zeros(1)
+    for j in range(0, scores.shape[0], WIDTH):
+        total = add(total, filled(1, scores, j))
+    store(inverse, 0, WIDTH, total)
     for i in range(WIDTH):
         inverse[i] = f32(1.0) / inverse[i]
 
@@ -248,8 +251,8 @@ def attend(
         keys = head // num_heads * tokens * hidden + head % num_heads * head_dim  # where this head's first one is
         for start in range(0, tokens, WIDTH):
             here = keys + min(start, tokens - lanes) * hidden  # where this block's first query is
-            for d in range(head_dim):
-                for i in range(lanes):
+            for i in range(lanes):
+                for d in range(head_dim):
                     queries[d * WIDTH + i] = query[here + i * hidden + d] * scale
             peak = filled(ROWS, lowest, 0)
             for j in range(0, tokens, ROWS):
