@@ -19,6 +19,7 @@ import pytest
 from minilm import BertConfig, BertModel, Index, SentenceTransformer
 from minilm.indexing import model as model_module, walking
 from minilm.indexing.matrix import BLOCK, Block, candidates
+from minilm.indexing.sentences import NearestSentence
 from minilm.indexing.updating import Report
 from minilm.parameters import unflatten
 from minilm.sentences.modules import Normalize, Pooling, Transformer
@@ -444,3 +445,17 @@ def test_a_reranker_sorts_the_hits_anew(index: Index, folder: Path, tmp_path: Pa
     hits = index.search("the cat sat", 1, reranker=Reranker())  # type: ignore[arg-type]
     assert [(hit.text, hit.score) for hit in hits] == [("The dog barks.", 1.0)]
     assert index.search('"no such words"', reranker=Reranker()) == []  # type: ignore[arg-type]
+
+
+def test_the_model_compares_the_sentences_of_the_first_passages_and_words_those_of_the_rest() -> None:
+    asked: list[list[str]] = []
+
+    def embed(texts: list[str]) -> np.ndarray:
+        asked.append(texts)
+        return np.array([[1.0] if "second" in text else [0.5] for text in texts], np.float32)
+
+    nearest = NearestSentence("a question", embed)
+    text = "A question is the first. " + "The second is long, and is taken to be near. " + "word " * 80 + "."
+    assert [text[slice(*nearest(text))].split()[1] for _ in range(3)] == ["second", "second", "question"]
+    assert asked[0] == ["a question"] and len(asked) == 3
+    assert nearest("One sentence alone") == (0, 18) and len(asked) == 3
