@@ -101,10 +101,11 @@ class Searcher:
         with_words = set(ranked.get("words", ()))
         if mode != "words" or min_score is not None:
             vector = embed(question.text)
-            candidates = self._candidates(vector, pool, allowed) if mode != "words" else []
-            similarities = self._similarities(vector, sorted(with_words.union(candidates)))
-            if mode != "words":
-                ranked["meaning"] = sorted(candidates, key=lambda n: (-similarities[n], n))[:pool]
+            near = self._candidates(vector, pool, allowed) if mode != "words" else []
+            similarities = self._similarities(vector, sorted(with_words.union(near)))
+            if mode != "words":  # of two texts with all the words, the nearer one is the better hit
+                ranked["meaning"] = sorted(near, key=lambda n: (-similarities[n], n))[:pool]
+                ranked["words"] = sorted(with_words, key=lambda n: (-similarities[n], n))
         scores = {n: similarities[n] for n in ranked["meaning"]} if mode == "meaning" else fuse(ranked.values())
         if min_score is not None:
             scores = {number: score for number, score in scores.items() if similarities[number] >= min_score}
