@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,9 @@ from .settings import Settings
 from .sources import find_sources
 from .work import Progress, Work
 
+if TYPE_CHECKING:
+    from .on_ray import Ray
+
 VERSION = 2  # of the plan: what a job of another version began is not gone on with
 RANGES = "_ranges.json"  # of the components, for int8 and uint8
 CALIBRATION_TEXTS = 2048  # that the ranges are computed from
@@ -33,6 +36,7 @@ def embed_files(
     model: ModelName | None = None,
     shard: int = 0,
     on_rows: Progress | None = None,
+    engine: Ray | None = None,
 ) -> dict[str, Any]:
     """Turn files of texts into files of vectors; called again after an interruption, go on.
 
@@ -59,6 +63,8 @@ def embed_files(
     on_rows
         Called with the number of rows that were done just now, and with how many were to be done when the job began,
         None where that is not known.
+    engine
+        A cluster that does the work, `minilm.bulk.on_ray.Ray`; by default this process does it.
 
     Returns
     -------
@@ -94,7 +100,15 @@ def embed_files(
         work = Work(sources, schema, Parts(folder, settings, not plan["nulls"], ranges), shard)
         done = work.parts.there()
         total = work.total(done)
-        found = work.do(loaded, work.shares(), done.__contains__, lambda rows: on_rows and on_rows(rows, total))
+
+        def report(rows: int) -> None:
+            if on_rows is not None:
+                on_rows(rows, total)
+
+        if engine is None:
+            found = work.do(loaded, work.shares(), done.__contains__, report)
+        else:
+            found = engine.do(work, model, plan["model"], done, report)
         counts = work.parts.summary(found)
         agree(folder, plan)  # still, in a store that has no locks
         folder.write_json(f"_SUCCESS{own}", counts)

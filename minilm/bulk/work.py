@@ -88,6 +88,13 @@ class Work:
                 for start in range(0, known, blocks):
                     yield Share(number, start, min(start + blocks, known))
 
+    def names(self, share: Share) -> list[str] | None:
+        """Return the names of the parts of a share that belong to this job; None if these are not known."""
+        if share.stop is None:
+            return None
+        blocks = range(share.start, share.stop)
+        return [part_name(share.source, block) for block in blocks if self._mine(share.source, block)]
+
     def do(
         self,
         model: SentenceTransformer,

@@ -23,6 +23,7 @@ COMMANDS = {
     "fill-mask": "heads",
     "bulk": "bulk",
     "serve": "serve",
+    "explore": "explore",
     "finetune": "finetune",
     "evaluate": "evaluate",
     "tokens": "inspection",

@@ -26,6 +26,7 @@ def _share(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int
         "minilm bulk articles.jsonl.gz -o vectors --text body --on-error skip",
         "minilm bulk 'corpus/*.parquet' -o vectors --shard 0/4",
         "minilm bulk lines.txt -o vectors --format npy --precision float16",
+        "minilm bulk 's3://bucket/corpus/*.parquet' -o s3://bucket/vectors --engine ray --address auto",
         "minilm bulk 's3://bucket/corpus/*.parquet' -o s3://bucket/vectors",
     ],
 )
@@ -51,6 +52,10 @@ def _share(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int
               help="Do the i-th of n shares, i from 0: for job arrays, all with one FOLDER.")  # fmt: skip
 @click.option("--part-rows", type=click.IntRange(min=1), default=2048, show_default=True, metavar="N",
               help="Rows of the input for each part; fewer for long texts.")  # fmt: skip
+@click.option("--engine", type=click.Choice(["ray"]), help="Let a cluster do the work. Default: this process.")
+@click.option(
+    "--address", metavar="ADDRESS", help="Of the cluster, such as auto. Default: RAY_ADDRESS, or this machine."
+)
 @prompt_name
 @model_options()
 def bulk(
@@ -58,6 +63,8 @@ def bulk(
     output: str,
     id_column: str | None,
     shard: tuple[int, int],
+    engine: str | None,
+    address: str | None,
     choice: ModelChoice,
     **settings: Any,
 ) -> None:
@@ -71,6 +78,13 @@ def bulk(
     """
     from ..bulk import ModelName, Settings, embed_files
 
+    if address is not None and engine is None:
+        raise click.UsageError("--address is that of a cluster: add --engine ray.")
+    cluster = None
+    if engine is not None:
+        from ..bulk.on_ray import Ray
+
+        cluster = Ray(address)
     index, shards = shard
     chosen = Settings(id=id_column, shards=shards, **settings)
     model = ModelName(choice.name, {**choice.where, **choice.computing, "threads": choice.threads})
@@ -80,5 +94,5 @@ def bulk(
             bar.total = total
             bar.update(rows)
 
-        counts = embed_files(inputs, output, chosen, model, index, on_rows)
+        counts = embed_files(inputs, output, chosen, model, index, on_rows, cluster)
     click.echo(to_json({"output": output, **counts}))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .app import ModelChoice, command, model_options
+
+if TYPE_CHECKING:
+    from ..training.fitting import Fit
 
 KINDS = {"sentence": "SentenceTransformer", "cross-encoder": "CrossEncoder", "classifier": "TextClassifier"}
 
@@ -44,15 +48,10 @@ def finetune(
     data: Path,
     output: Path,
     kind: str,
-    loss: str | None,
-    evaluation: Path | None,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
     max_length: int | None,
-    seed: int,
     checkpoint: Path | None,
     choice: ModelChoice,
+    **settings: Any,
 ) -> None:
     """Adapt a model to your own texts.
 
@@ -62,42 +61,17 @@ def finetune(
 
     After Ctrl-C or a crash the same command goes on where it was.
     """
-    from ..training.fitting import TrainingStoppedError, fit
-
     model = _load(kind, choice)
     if max_length is not None:
         model.max_seq_length = max_length
     target = output.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     saved = checkpoint or target.with_name(f"{target.name}.checkpoint")
-    try:
-        found = fit(
-            model,
-            data,
-            loss,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            evaluation=evaluation,
-            checkpoint=saved,
-            seed=seed,
-            threads=choice.threads,
-            show_progress_bar=sys.stderr is not None and sys.stderr.isatty(),
-        )
-    except KeyboardInterrupt:
-        click.echo(f"Stopped. The same command goes on from {saved}", err=True)
-        raise
-    except TrainingStoppedError as error:
-        raise RuntimeError(f"{error}. The state before it is in {saved}") from error
+    found = _fit(model, data, saved, threads=choice.threads, **settings)
     found.model.save_pretrained(output)
     saved.unlink(missing_ok=True)
-    for row in found.history:
-        click.echo(_line(row))
-    if not found.history:
-        last = found.losses[-min(len(found.losses), 20) :]
-        click.echo(
-            f"{len(found.losses)} steps, loss {found.losses[0]:.4f} at first, {sum(last) / len(last):.4f} at last"
-        )
+    for line in _history(found):
+        click.echo(line)
     click.echo(f"written to {output}", err=True)
 
 
@@ -108,6 +82,29 @@ def _load(kind: str, choice: ModelChoice) -> Any:
 
     classes: dict[str, Any] = {kind.__name__: kind for kind in (SentenceTransformer, CrossEncoder, TextClassifier)}
     return classes[KINDS[kind]](choice.name, **choice.where, **choice.computing, threads=choice.threads)
+
+
+def _fit(model: Any, data: Path, saved: Path, **settings: Any) -> Fit:
+    """Train; say on the way out of an interrupted run how it goes on."""
+    from ..training.fitting import TrainingStoppedError, fit
+
+    progress = sys.stderr is not None and sys.stderr.isatty()
+    try:
+        return fit(model, data, checkpoint=saved, show_progress_bar=progress, **settings)
+    except KeyboardInterrupt:
+        click.echo(f"Stopped. The same command goes on from {saved}", err=True)
+        raise
+    except TrainingStoppedError as error:
+        raise RuntimeError(f"{error}. The state before it is in {saved}") from error
+
+
+def _history(found: Fit) -> Iterator[str]:
+    """Yield a line for each evaluation; without any, one about the loss."""
+    if found.history:
+        yield from map(_line, found.history)
+        return
+    last = found.losses[-min(len(found.losses), 20) :]
+    yield f"{len(found.losses)} steps, loss {found.losses[0]:.4f} at first, {sum(last) / len(last):.4f} at last"
 
 
 def _line(row: dict[str, float]) -> str:

@@ -91,9 +91,9 @@ def serve(models: tuple[str, ...], names: tuple[str, ...], revision: str | None,
     """Serve embeddings, reranking and classification over HTTP.
 
     Routes, bodies and answers are text-embeddings-inference's, and also OpenAI's (/v1/embeddings, /v1/models), Cohere's
-    and Jina's (/v1/rerank, /v2/rerank) and Ollama's (/api/embed). GET /docs shows them all. Several models may be
-    served: clients choose by "model", or by the route. SIGTERM lets requests in work finish. The log goes to standard
-    error.
+    and Jina's (/v1/rerank, /v2/rerank) and Ollama's (/api/embed). GET /docs shows them all, and /explorer
+    shows how the models compute. Several models may be served: clients choose by "model", or by the route. SIGTERM lets
+    requests in work finish. The log goes to standard error.
     """
     begun = time.perf_counter()
     models = models or (_model_of(file),)
@@ -161,6 +161,8 @@ def run(served: Served, begun: float, **options: Any) -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise ImportError(f"minilm serve needs further packages ({error.name}): pip install 'minilm[serve]'") from error
+    from ..explorer.explorer import Explorer
+    from ..explorer.routes import explorer_routes
     from ..serving import server
     from ..serving.app import create_app
     from ..serving.log import Log
@@ -175,7 +177,13 @@ def run(served: Served, begun: float, **options: Any) -> None:
         )  # fmt: skip
         given = {name: options[name] for name in Settings.__dataclass_fields__ if name in options}
         settings = Settings(**given, cors_allow_origins=tuple(options["origins"]))
-        app = create_app(models, settings, log.request if options["access_log"] else None, served.open_index(models))
+        app = create_app(
+            models,
+            settings,
+            access_log=log.request if options["access_log"] else None,
+            index=served.open_index(models),
+            pages={"/explorer": explorer_routes({one.name: Explorer(one.model, one.name) for one in models})},
+        )
 
         def say_ready() -> None:
             what = ", ".join(f"{model.name} ({model.kind})" for model in models)

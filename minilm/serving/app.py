@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from ..indexing.index import Index
 from . import ollama, openai, rerank, search, tei
@@ -54,9 +54,12 @@ GET: dict[str, Callable[[Service], Any]] = {
 
 
 def create_app(
-    models: Sequence[ServedModel], settings: Settings | None = None, access_log: AccessLog | None = None,
+    models: Sequence[ServedModel],
+    settings: Settings | None = None,
+    access_log: AccessLog | None = None,
     index: Index | None = None,
-) -> Starlette:  # fmt: skip
+    pages: Mapping[str, Sequence[BaseRoute]] | None = None,
+) -> Starlette:
     """Return the service as an ASGI app.
 
     Parameters
@@ -69,6 +72,8 @@ def create_app(
         Called at the end of every request; None for no log.
     index
         What ``POST /search`` searches: a `minilm.Index` with the `minilm.SentenceTransformer` of one of ``models``.
+    pages
+        Further routes, by the path that they lie below. What they answer to GET is open without a key.
 
     Returns
     -------
@@ -107,10 +112,11 @@ def create_app(
         Route("/metrics", metrics(service), methods=["GET"]),
         *(Route(path, document(service), methods=["GET"]) for path in ("/openapi.json", "/api-doc/openapi.json")),
         Route("/docs", page, methods=["GET"]),
+        *(route for routes in (pages or {}).values() for route in routes),
     ]
     app = Starlette(
         routes=routes,
-        middleware=[cors, Middleware(Gate, api_key=settings.api_key, access_log=access_log)],
+        middleware=[cors, Middleware(Gate, api_key=settings.api_key, access_log=access_log, pages=tuple(pages or ()))],
         exception_handlers={HTTPException: http_error},
         lifespan=lifespan,
     )

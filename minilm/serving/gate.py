@@ -37,12 +37,21 @@ class Gate:
         What clients must send, as it is or after ``Bearer``; None lets everybody in.
     access_log
         Called at the end of every request; None for no log.
+    pages
+        Paths below which everybody may GET: nothing there tells of texts.
     """
 
-    def __init__(self, app: Any, api_key: str | None = None, access_log: AccessLog | None = None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        api_key: str | None = None,
+        access_log: AccessLog | None = None,
+        pages: tuple[str, ...] = (),
+    ) -> None:
         self.app: Any = app
         self._key = None if api_key is None else api_key.encode()
         self._log = access_log
+        self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -72,7 +81,8 @@ class Gate:
                 self._log(_summary(scope, status, time.perf_counter() - begun))
 
     def _check_key(self, scope: Scope) -> None:
-        if self._key is None or (scope["path"] in PUBLIC and scope["method"] in ("GET", "HEAD")):
+        is_public = scope["path"] in PUBLIC or any(f"{scope['path']}/".startswith(f"{page}/") for page in self._pages)
+        if self._key is None or (is_public and scope["method"] in ("GET", "HEAD")):
             return
         given = dict(scope["headers"]).get(b"authorization", b"")
         scheme, _, rest = given.partition(b" ")
@@ -95,7 +105,7 @@ async def http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         message = f"there is no route {where}; GET /openapi.json lists them"
     elif error.status_code == 405:
-        headers["Allow"] = ", ".join(sorted(_methods(request)))
+        headers["Allow"] = ", ".join(sorted(_methods(request))) or headers.get("Allow", "")
         message = f"there is no {where}; this route is for {headers['Allow']}"
     found = ServiceError(kind_of_status(error.status_code), message)
     body = to_json(found.body(request.url.path))
@@ -105,7 +115,7 @@ async def http_error(request: Request, error: Exception) -> Response:
 def _methods(request: Request) -> set[str]:
     """Return the methods of all routes of a path: / has one for GET, and one for POST."""
     routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return {method for route in routes for method in route.methods}
+    return {method for route in routes for method in getattr(route, "methods", ())}  # a mount has none
 
 
 def _summary(scope: Scope, status: int, seconds: float) -> dict[str, Any]:

@@ -21,7 +21,7 @@ LADDER = (
     ("models",),
     ("sentences",),
     ("bulk", "indexing", "inspection", "integrations", "pipelines", "serving", "training", "util"),
-    ("bench", "plots"),
+    ("bench", "explorer", "plots"),
     ("cli",),
 )  # fmt: skip
 RUNG = {folder: height for height, folders in enumerate(LADDER) for folder in folders}

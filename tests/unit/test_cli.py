@@ -133,7 +133,9 @@ def test_no_command_and_wrong_options_are_usage_errors(embed: list[Any], tmp_pat
 
 
 def test_a_model_is_an_option_and_options_have_an_effect() -> None:
-    for name, command in main.commands.items():
+    for name in COMMANDS:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
         kinds = {option: type(parameter).__name__ for parameter in command.params for option in parameter.opts}
         assert kinds["--model"] == "Option" and "model" not in kinds, name
     for name in ("tokens", "info"):

@@ -179,6 +179,9 @@ def test_the_loops_use_vector_registers(name: str) -> None:
     arithmetic = ("vmul", "vadd", "vsub", "vfm", "vfn", "vdiv", "vmax", "vpmax")
     wide = [line for line in lines if line.strip().startswith(arithmetic) and ("%ymm" in line or "%zmm" in line)]
     assert len(wide) >= 4, f"{name} has {len(wide)} wide instructions"
+    if name in ("attend", "scale_mask_softmax"):
+        exponentials = [loop for loop in innermost_loops(lines) if re.search(r"vcvttps2dq.*%[yz]mm", loop)]
+        assert exponentials, "exponentials are computed one by one"
     if name == "product":
         register = "%zmm" if LANES == 16 else "%ymm"
         loops = [loop for loop in innermost_loops(lines) if "vdiv" not in loop]  # GELU's loop divides

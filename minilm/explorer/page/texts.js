@@ -1,0 +1,52 @@
+// The texts, and examples of texts.
+
+import { button, choice, fill, h } from "./dom.js";
+import { PRESETS, state, update, updateTexts } from "./state.js";
+
+const WAIT = 180; // milliseconds after a key before the texts are read
+let waiting = 0;
+
+function field(name, label, hint) {
+  const commit = (event) => {
+    clearTimeout(waiting);
+    if (event.target.value !== state[name]) updateTexts({ [name]: event.target.value });
+  };
+  return h("label", { class: "field" }, h("span", {}, label),
+    h("input", {
+      type: "text", dir: "auto", value: state[name], placeholder: hint, spellcheck: "false", autocomplete: "off", maxlength: 100000, "data-focus": label, id: `text-${name}`,
+      onchange: commit,
+      onkeydown: (event) => {
+        if (event.key === "Enter") {
+          event.preventDefault();
+          commit(event);
+        }
+      },
+      oninput: (event) => {
+        clearTimeout(waiting);
+        waiting = setTimeout(() => commit(event), WAIT);
+      },
+    }));
+}
+
+export function drawTexts(root, model) {
+  const input = root.querySelector("#text-text");
+  if (input) { // the fields stay, for they are being typed in
+    for (const name of ["text", "second"]) {
+      const one = root.querySelector(`#text-${name}`);
+      if (document.activeElement !== one || waiting === 0) one.value = state[name];
+    }
+  } else {
+    root.addEventListener("submit", (event) => event.preventDefault());
+    fill(root,
+      h("div", { class: "fields" }, field("text", "First text", "Type a sentence"), field("second", "Second text", model.kind === "vector" ? "and another, to compare" : "and another, if the model reads pairs")),
+      h("div", { class: "presets" }, h("span", { class: "quiet" }, "Examples"),
+        PRESETS.map(({ label, ...preset }) => button(label, () => updateTexts({ ...preset, view: model.kind === "vector" || preset.view === "tokens" ? preset.view : "tokens", which: "a", change: "" }))),
+        model.mask_token && button("A covered word", () => updateTexts({ text: `The capital of France is ${model.mask_token}.`, second: "", view: "answer" }))));
+  }
+}
+
+/** Which of two texts the stages show. */
+export function whichText(model) {
+  if (!state.second || model.kind !== "vector") return null;
+  return choice("Text", [["a", "First text"], ["b", "Second text"]], state.which, (which) => update({ which, key: -1, row: 0 }));
+}

@@ -1,0 +1,24 @@
+// Tokens as they are shown everywhere: as buttons, and as names of rows.
+
+import { button, h } from "./dom.js";
+
+/** Names that differ: a word that comes twice gets its place. */
+export function names(tokens) {
+  const count = new Map();
+  for (const { text } of tokens) count.set(text, (count.get(text) ?? 0) + 1);
+  return tokens.map(({ text }, i) => (count.get(text) > 1 ? `${text} ·${i}` : text));
+}
+
+/** A row of tokens; ``onpick(place)`` chooses one. */
+export function chips(label, tokens, { picked, onpick, ids = false} = {}) {
+  return h("div", { class: "chips", role: "group", "aria-label": label, dir: "ltr" },
+    tokens.map((token, i) =>
+      button(h("span", {}, h("bdi", {}, token.text || "␀"), ids && h("small", {}, String(token.id)), h("span", { class: "hidden" }, `, token ${i}${token.masked ? ", switched off" : ""}`)), () => onpick(i), {
+        class: ["chip", token.special && "special", token.masked && "masked"].filter(Boolean).join(" "),
+        "aria-pressed": String(i === picked),
+        "data-focus": `${label} ${i}`,
+      })));
+}
+
+/** A place among the tokens that is there. */
+export const within = (tokens, place) => Math.min(Math.max(place, 0), tokens.length - 1);

@@ -1,0 +1,352 @@
+"""The explorer's page in a real browser: what is on screen is what was computed, and nothing breaks it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browser import Page, Site, axe_source, chromium, skip_without
+
+import minilm
+from minilm.explorer.changes import make_change
+from minilm.explorer.explorer import Explorer, Question, load
+
+skip_without()
+pytestmark = pytest.mark.browser
+
+import serving_models as tiny  # noqa: E402
+
+PAGE = Path(minilm.__path__[0]) / "explorer" / "page"
+TEXT, SECOND = "The bank of the river was muddy", "The bank lends money to small firms"
+VIEWS = ("story", "tokens", "embeddings", "layer.0", "layer.5", "vector", "compare", "nearest", "change")
+PARTS = {"query": "attention", "key": "attention", "value": "attention", "self": "attention", "intermediate": "feed"}
+
+
+@pytest.fixture(scope="module")
+def explorer(model_dir: Path) -> Explorer:
+    return load(str(model_dir))
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    with chromium() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def site(explorer: Explorer) -> Iterator[Site]:
+    site = Site(explorer, Explorer(tiny.classifier().model, "tiny-classifier"))
+    yield site
+    site.stop()
+
+
+@pytest.fixture
+def page(driver: Any, site: Site) -> Iterator[Page]:
+    page = Page(driver, site)
+    page.errors()
+    yield page
+    assert page.errors() == []
+
+
+def number(text: str) -> float:
+    return float(text.replace("−", "-"))
+
+
+def on_screen(cells: list[list[str]]) -> np.ndarray:
+    return np.array([[number(one) for one in row[1:]] for row in cells])
+
+
+def assert_shown(shown: np.ndarray, expected: np.ndarray) -> None:
+    """Four decimals are on screen, and of small numbers two digits."""
+    assert shown.shape == expected.shape
+    small = (np.abs(expected) < 5e-5) & (expected != 0)
+    assert (np.abs(shown - expected) <= np.where(small, 0.06 * np.abs(expected), 5.1e-5)).all()
+
+
+def part_of(name: str) -> dict[str, str]:
+    """The view that shows an operation of the network."""
+    pieces = name.split(".")
+    if pieces[0] != "encoder":
+        return {"view": "embeddings" if pieces[0] == "embeddings" else "vector"}
+    end = {"attention": "norm1", "output": "norm2"}.get(pieces[3], "")
+    part = PARTS.get(pieces[-1]) or end
+    return {"view": f"layer.{pieces[2]}", "part": part}
+
+
+# ---- the numbers -----------------------------------------------------------------------------------------------------
+
+
+def test_numbers_of_20_random_stages_are_the_traces(page: Page, explorer: Explorer) -> None:
+    traced = minilm.trace(
+        explorer.network, explorer.tokenizer(TEXT, return_tensors="np", return_token_type_ids=True), arrays=True
+    )
+    chosen = random.Random(18).sample(range(len(traced)), 20)
+    page.open(text=TEXT, second="")
+    for i in chosen:
+        stage = traced[i]
+        floats = [name for name, array in stage.arrays.items() if array.dtype.kind == "f" and "mask" not in name]
+        array = random.Random(i).choice(floats)
+        page.go(text=TEXT, second="", open=i, array=array, head=3, **part_of(stage.name))
+        figure = page.wait("document.querySelector('[data-stage] figure figcaption')?.innerText")
+        expected = stage.arrays[array].astype(np.float64)
+        if expected.ndim == 4:
+            expected = expected[0, 3]
+        expected = expected.reshape(-1, expected.shape[-1])[:64]
+        assert figure.startswith(f"{stage.name} · {array}")
+        shown = on_screen(page.table(figure))
+        assert_shown(shown, expected[:, : shown.shape[1]])
+        assert shown.shape[1] == expected.shape[1] or shown.size > 5000
+
+
+def test_a_score_is_written_out_down_to_its_share(page: Page, explorer: Explorer) -> None:
+    record = explorer.run(Question(TEXT)).record
+    attention = next(one for one in record if one.name == "encoder.layer.2.attention.self").arrays
+    page.open(text=TEXT, second="", view="layer.2", head=7, token=3, key=5)
+    width = slice(7 * 32, 8 * 32)
+    score = attention["query"][0, 3, width] @ attention["key"][0, 5, width] / np.sqrt(32)
+    assert number(page.text("#score")) == pytest.approx(score, abs=6e-5)
+    assert number(page.text("#probability")) == pytest.approx(attention["probabilities"][0, 7, 3, 5], abs=6e-5)
+    shares = on_screen(page.table("softmax"))
+    assert_shown(shares[:, 3], attention["probabilities"][0, 7, 3].astype(np.float64))
+    np.testing.assert_allclose(shares[:, 2] / shares[:, 2].sum(), shares[:, 3], atol=2e-4)
+    assert_shown(on_screen(page.table("Attention, head 8")), attention["probabilities"][0, 7].astype(np.float64))
+
+
+def test_two_texts_and_words_switched_off(page: Page, explorer: Explorer) -> None:
+    page.open(text=TEXT, second=SECOND, view="compare")
+    cosine, split, _ = explorer.compare(Question(TEXT), Question(SECOND))
+    vectors = explorer.embedder.encode([TEXT, SECOND])
+    assert cosine == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-6)
+    assert number(page.text("#cosine")) == pytest.approx(cosine, abs=6e-5) == number(page.text("#sum"))
+    assert_shown(on_screen(page.table("Shares of the cosine")), split.astype(np.float64))
+    page.click(page.find('[data-focus="Tokens of the first text 2"]'))
+    off, _, _ = explorer.compare(Question(TEXT, off=(2,)), Question(SECOND))
+    assert number(page.text("#cosine")) == pytest.approx(off, abs=6e-5) and abs(off - cosine) > 0.01
+    assert "off=2" in page.js("return location.hash")
+
+
+def test_the_story_tells_why_a_word_means_two_things(page: Page, explorer: Explorer) -> None:
+    page.open()
+    assert "Why can “bank” mean two things?" in page.text("main") and "equal to the last digit" in page.text("main")
+    a, b = explorer.run(Question(TEXT)), explorer.run(Question(SECOND))
+    cosines = []
+    for name in ("embeddings", *(f"encoder.layer.{n}.output" for n in range(6))):
+        x, y = (next(one for one in done.record if one.name == name).arrays["output"][0, 2] for done in (a, b))
+        cosines.append(float(x @ y / np.linalg.norm(x) / np.linalg.norm(y)))
+    assert_shown(on_screen(page.table("cosines"))[:, 0], np.array(cosines))
+    looks = {row[0]: number(row[2]) for row in page.table("looks a")}
+    assert max(looks, key=looks.__getitem__) == "river"
+    page.click(page.find('[aria-label^="“bank” in the first text: see layer"]'))
+    assert "where does “bank” look?" in page.text("main") and "written out" in page.text("main")
+
+
+@pytest.mark.parametrize("change", ["TanhGELU", "ReLU", "FirstToken", "NoPositions", "EightBits", "NoHead", "NoLayer"])
+def test_a_change_shows_how_far_the_vector_moves(page: Page, explorer: Explorer, change: str) -> None:
+    page.open(text=TEXT, second="", view="change", change=change, cl=1, ch=2)
+    before, after = (
+        model.encode(TEXT) for model in (explorer.model, explorer.model.with_operations(make_change(change, 1, 2)))
+    )
+    assert number(page.text("#moved")) == pytest.approx(float(before @ after), abs=6e-5)
+    assert f"class {change}(Operations)" in page.text("main") and "The network is changed" in page.text("main")
+    page.click(page.button("Undo"))
+    assert "The network is changed" not in page.text("main")
+
+
+def test_python_from_the_page_gives_what_is_on_screen(page: Page, explorer: Explorer) -> None:
+    page.open(text="A cat", second="", view="layer.1", part="norm2", open=14, change="NoHead", cl=0, ch=3)
+    (first, *_), *_ = on_screen(page.table(page.text("[data-stage] figcaption")))
+    page.js("for (const one of document.querySelectorAll('details')) one.open = true")
+    code = page.js("return [...document.querySelectorAll('.operation pre')].at(-1).innerText")
+    names: dict[str, Any] = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(code, names)
+    assert names["operations"][14].name == "encoder.layer.1.output"
+    assert float(names["operations"][14].arrays["output"][0, 0, 0]) == pytest.approx(first, abs=6e-5)
+    page.js("document.querySelector('#tools button:nth-of-type(2)').click()")
+    code = page.wait("document.querySelector('#message pre')?.innerText")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(code, {})
+    assert "encoder.layer.5.output" in printed.getvalue()
+
+
+def test_other_models_show_their_labels(page: Page, site: Site) -> None:
+    page.open(model="tiny-classifier", text="a b", second="s", view="answer")
+    shown = {row[0]: number(row[2]) for row in page.table("labels")}
+    expected = site.explorers["tiny-classifier"].model.predict([("a b", "s")])[0]
+    assert list(shown) == ["bad", "good", "so so"]
+    assert list(shown.values()) == pytest.approx(expected.tolist(), abs=6e-5)
+
+
+# ---- what people type ------------------------------------------------------------------------------------------------
+
+ODD = {
+    "nothing": "",
+    "10,000 words": "word " * 10_000,
+    "emoji": "😀 👩‍👩‍👧 👍🏽",
+    "right to left": "שלום עולם مرحبا",
+    "markup": "<script>window.broken = 1</script><img src=x onerror='window.broken = 1'>",
+    "controls": "a\x00b\u202ec\u0301",
+}
+
+
+@pytest.mark.parametrize("text", ODD.values(), ids=ODD.keys())
+def test_any_text_is_shown_as_text(page: Page, text: str) -> None:
+    page.open(view="tokens", second="")
+    before = page.turn()
+    page.js(
+        "const one = document.querySelector('#text-text'); one.value = arguments[0];"
+        "one.dispatchEvent(new Event('change'))",
+        text,
+    )
+    page.wait(f"Number(document.body.dataset.turn) > {before}")
+    for view in ("layer.0", "vector", "compare", "tokens"):
+        page.click(page.find(f'[data-view="{view}"]'))
+    assert page.js("return window.broken ?? null") is None and page.text("#message") == ""
+    assert page.js("return document.querySelectorAll('main script, main img').length") == 0
+    assert "[CLS]" in page.text("main")
+    assert ("9,746 more are cut off" in page.text("main")) == (len(text) > 10_000)
+
+
+def test_a_server_that_has_gone_is_told_and_what_was_typed_stays(page: Page, site: Site) -> None:
+    page.open(text=TEXT, view="tokens", second="")
+    site.stop()
+    try:
+        field = page.find("#text-text")
+        field.clear()
+        field.send_keys("Nobody is there\n")
+        page.wait("document.querySelector('#message').innerText.includes('does not answer')")
+        assert field.get_attribute("value") == "Nobody is there"
+        page.errors()  # the browser notes the failed request
+    finally:
+        site.start()
+    page.click(page.button("Try again"))
+    assert page.text("#message") == "" and "nobody" in page.text("main")
+
+
+def test_an_error_of_the_server_is_told(page: Page) -> None:
+    page.open(text=TEXT, view="tokens", second="", padding=0)
+    page.js("location.hash = 'view=tokens&padding=600'")
+    page.wait("document.querySelector('#message').innerText.includes('must be at most')")
+    page.errors()
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_small_and_asks_nobody_else(page: Page, site: Site) -> None:
+    assert sum(path.stat().st_size for path in PAGE.iterdir()) <= 250_000
+    page.open()
+    for view in VIEWS:
+        page.go(view=view)
+    asked = page.js("return performance.getEntriesByType('resource').map((one) => one.name)")
+    assert len(asked) > 30 and all(one.startswith(site.url) for one in asked)
+
+
+def test_the_address_keeps_what_is_on_screen(page: Page) -> None:
+    page.open(text=TEXT, second=SECOND)
+    page.click(page.find('[data-view="layer.3"]'))
+    page.click(page.find('[aria-label="Head 5"]'))
+    page.click(page.find('[data-focus="Choose a token 5"]'))
+    shown, address = page.text("main"), page.js("return location.href")
+    page.driver.get("about:blank")
+    page.driver.get(address)
+    page.wait("document.body.dataset.turn")
+    assert page.text("main") == shown and "Head 5: where does “river” look?" in shown
+    page.click(page.find('[data-view="vector"]'))
+    before = page.turn()
+    page.driver.back()
+    page.wait(f"Number(document.body.dataset.turn) > {before}")
+    assert page.text("main") == shown
+
+
+def test_all_works_from_the_keyboard(page: Page) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page.open(text=TEXT, second=SECOND, view="tokens")
+    page.find('[data-view="tokens"]').send_keys(Keys.ARROW_RIGHT)
+    page.wait("document.activeElement.dataset.view === 'embeddings'")
+    page.wait("document.querySelector('h2').innerText === 'Tokens → vectors'")
+    canvas = page.find("canvas.heat")
+    canvas.send_keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ARROW_RIGHT)
+    assert page.text(".readout").startswith("the ·1, component 1:")
+    page.driver.switch_to.active_element.send_keys(Keys.TAB)
+    assert page.js("return document.activeElement.tagName") == "BUTTON"
+    page.go(text=TEXT, second=SECOND, view="layer.0")
+    before = page.turn()
+    page.find('[aria-label="Head 7"]').send_keys(Keys.ENTER)
+    page.wait(f"Number(document.body.dataset.turn) > {before}")
+    assert page.js("return document.activeElement.getAttribute('aria-label')") == "Head 7"
+    field = page.find("#text-text")
+    before = page.turn()
+    field.send_keys(" and wet", Keys.ENTER)
+    page.wait("[...document.querySelectorAll('.chip')].some((one) => one.querySelector('bdi').innerText === 'wet')")
+    assert page.js("return document.activeElement.id") == "text-text"
+
+
+def test_pictures_are_saved(page: Page) -> None:
+    page.open(text=TEXT, view="layer.0", second="")
+    page.js(
+        "window.saved = []; const make = URL.createObjectURL; URL.createObjectURL = (blob) => {"
+        "saved.push(blob); return make.call(URL, blob) };"
+        "for (const one of document.querySelectorAll('.beside .saving button')) one.click()"
+    )
+    page.wait("saved.filter((one) => one.type === 'image/png').length === 2", 10)
+    page.js("Promise.all(saved.filter((one) => one.type.startsWith('image/svg')).map((one) => one.text()))"
+            ".then((all) => { window.drawn = all })")  # fmt: skip
+    drawn = page.wait("window.drawn")
+    assert len(drawn) >= 2 and all(one.startswith("<svg") and "river" in one for one in drawn)
+    assert all("var(" not in one for one in drawn)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_barrier(page: Page, scheme: str) -> None:
+    source = axe_source()
+    page.open(text=TEXT, second=SECOND)
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    page.js(source)
+    for view in (*VIEWS, "layer.1&part=norm1&open=13", "change&change=ReLU"):
+        before = page.turn()
+        page.js("location.hash = 'n=' + arguments[0] + '&view=' + arguments[1]", before, view)
+        page.wait(f"Number(document.body.dataset.turn) > {before}")
+        found = page.driver.execute_async_script(
+            "axe.run({resultTypes: ['violations']}).then((all) => arguments[0](all.violations.filter("
+            "(one) => ['serious', 'critical'].includes(one.impact)).map((one) => one.id + ': ' + one.nodes[0].html)))"
+        )
+        assert found == [], view
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_phone_shows_all_without_scrolling_sideways(page: Page) -> None:
+    size = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page.open(text=TEXT, second=SECOND)
+        for view in VIEWS:
+            page.go(view=view, text=TEXT, second=SECOND)
+            assert page.js("return [innerWidth, document.documentElement.scrollWidth]") == [360, 360], view
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_how_long_a_picture_takes(page: Page, record_property: Any) -> None:
+    """Not a bar, which would depend on the machine: medians for whoever asks, with ``pytest -rP``."""
+    page.open(text="warm up", second="", view="layer.0")
+    texts = [f"The {word} boat lay at the shore of the lake" for word in ["red", "old", "new", "big", "odd", "wet"]]
+    times: dict[str, list[float]] = {"a text": [], "a head": []}
+    for i, text in enumerate(texts):
+        page.go(text=text, second="", view="layer.0", token=3)
+        times["a text"].append(page.js("return Number(document.body.dataset.drawn)"))
+        page.click(page.find(f'[aria-label="Head {i + 2}"]'))
+        times["a head"].append(page.js("return Number(document.body.dataset.drawn)"))
+    for what, milliseconds in times.items():
+        median = statistics.median(milliseconds)
+        record_property(what, median)
+        print(f"until {what} is drawn: {median} ms, median of {sorted(milliseconds)}")
