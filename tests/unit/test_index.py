@@ -226,6 +226,33 @@ def test_another_model_and_other_settings_are_refused(index: Index, folder: Path
         index.search("cat", mode="magic")
 
 
+def test_int8_alone_finds_the_same_and_takes_a_fourth_of_the_room(
+    index: Index, folder: Path, many: Path, model: SentenceTransformer
+) -> None:
+    index.update(many)
+    with Index(folder / "small.db", model, precision="int8") as small:
+        small.update(many)
+        assert small._store.count("vectors") == 0
+        exact, near = ({entry[:5]: entry.vector for entry in one} for one in (index, small))
+        assert exact.keys() == near.keys() and len(near) == len(small)
+        for place, vector in exact.items():
+            assert near[place].dtype == np.float32 and np.linalg.norm(near[place] - vector) < 0.01
+        for query in ("the red roof", "cat"):
+            hits = index.search(query, 9, mode="meaning")
+            found = small.search(query, 9, mode="meaning")
+            np.testing.assert_allclose([hit.score for hit in found], [hit.score for hit in hits], rtol=0, atol=0.01)
+        (many / "0.txt").unlink()
+        small.update()
+        assert len(list(small)) == len(small) < len(near)
+    with Index(folder / "small.db", model) as small:
+        (many / "new.txt").write_text("The cat pays.")
+        assert small.update().embedded == 1 and small._store.count("vectors") == 0
+    with pytest.raises(ValueError, match="made with vectors in int8; given is float32"):
+        Index(folder / "small.db", precision="float32")
+    with pytest.raises(ValueError, match="'float32', 'int8', got 'int4'"):
+        Index(folder / "new.db", precision="int4")
+
+
 def test_what_is_no_index_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such index"):
         Index(tmp_path / "missing.db", create=False)
