@@ -91,7 +91,7 @@ function kept(name) {
 
 // ---- drawing ----
 
-export async function draw() {
+async function draw() {
   const mine = ++turn;
   const begun = performance.now();
   try {
