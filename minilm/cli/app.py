@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,11 +35,30 @@ EXPECTED_ERRORS = (OSError, ValueError, TypeError, ImportError, RuntimeError, Me
 
 
 class App(click.Group):
-    """The group of all commands; it turns exceptions into one line on stderr and an exit code."""
+    """The group of all commands; it turns exceptions into one line on stderr and an exit code.
+
+    Parameters
+    ----------
+    homes
+        The commands' names in the order of the help, each with the module that it is in, which is imported when the
+        command is asked for.
+    """
+
+    def __init__(self, *args: Any, homes: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.homes = homes
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands' names in the order in which they were added."""
-        return list(self.commands)
+        """Return the commands' names."""
+        return list(self.homes)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of that name; None if there is none."""
+        if cmd_name not in self.homes:
+            return None
+        module = import_module(f".{self.homes[cmd_name]}", __package__)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line; standard streams may be closed."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]+")  # what moves a terminal's cursor
 
-Nearest = Callable[[list[str]], list[tuple[int, int]]]  # passages → where the nearest sentence of each is
+Nearest = Callable[[str], tuple[int, int]]  # a passage → where its nearest sentence is
 
 
 def shown_path(path: str) -> str:
@@ -65,8 +65,9 @@ def print_hits(hits: Sequence[Hit], nearest: Nearest, context: int, with_scores:
 
 def shown_hits(hits: Sequence[Hit], nearest: Nearest, columns: int, with_scores: bool = False) -> Iterator[str]:
     """Yield the lines that show hits on a terminal of so many columns: one for each, or two where the path is long."""
-    texts = [_plain(hit.text) for hit in hits]
-    for hit, text, span in zip(hits, texts, nearest(texts), strict=True):
+    for hit in hits:
+        text = _plain(hit.text)
+        span = nearest(text)
         score, more = _score(hit) if with_scores else "", _more(hit)
         used = width(f"{score}{shown_path(hit.path)}:{hit.line}: {more}")
         if used > columns // 2:  # the text gets a line of its own

@@ -48,10 +48,18 @@ index_file: Callable[[Any], Any] = click.option(
 @index_file
 @click.option("--passage-tokens", type=click.IntRange(min=8), metavar="N",
               help="How long a passage may be. Default: as the index was made with, or 128.")  # fmt: skip
+@click.option("--precision", type=click.Choice(["float32", "int8"]),
+              help="How vectors are kept: int8 takes a fourth of the room. Default: as the index was made, or "
+              "float32.")  # fmt: skip
 @click.option("--watch", is_flag=True, help="Go on, and take up what changes, until Ctrl-C.")
 @model_options()
 def index(
-    paths: tuple[str, ...], file: Path | None, passage_tokens: int | None, watch: bool, choice: ModelChoice
+    paths: tuple[str, ...],
+    file: Path | None,
+    passage_tokens: int | None,
+    precision: str | None,
+    watch: bool,
+    choice: ModelChoice,
 ) -> None:
     """Make files searchable for 'minilm search', or bring the index up to date.
 
@@ -68,7 +76,7 @@ def index(
         file = covering_index(paths) if paths else nearest_index(Path.cwd())
     if file is None and not paths:
         raise click.UsageError(f"No PATH, and there is no {HOME} here or above: name the folder to index.")
-    with opened(file or _new_index(paths), choice, passage_tokens=passage_tokens) as store:
+    with opened(file or _new_index(paths), choice, passage_tokens=passage_tokens, precision=precision) as store:
         _update(store, paths)
         while watch:
             time.sleep(WATCH_SECONDS)

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from ..indexing.sentences import NearestSentence
 from .hits import shown_hits, width
 
 if TYPE_CHECKING:
     from ..indexing.searching import Hit
 
 Answer = Callable[[str], "list[Hit]"]
+Show = Callable[[str, "list[Hit]"], None]
 
 PAUSE = 0.03  # seconds without a key after which an answer is looked for
 LOOK = 0.25  # seconds between two looks at the size of the terminal
@@ -28,7 +30,7 @@ HINT = "Type a question. Enter prints the answer and leaves; Esc leaves."
 _SEQUENCE = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|O.)")  # what cursor and function keys send
 
 
-def ask(answer: Answer, show: Callable[[list[Hit]], None]) -> None:
+def ask(answer: Answer, show: Show) -> None:
     """Answer questions until there are no more.
 
     Parameters
@@ -36,17 +38,17 @@ def ask(answer: Answer, show: Callable[[list[Hit]], None]) -> None:
     answer
         Returns the hits for a question.
     show
-        Prints hits.
+        Prints the hits of a question.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()) or not _has_termios():
         _line_by_line(answer, show)
         return
-    hits = _on_screen(answer)
+    question, hits = _on_screen(answer)
     if hits:
-        show(hits)
+        show(question, hits)
 
 
-def _line_by_line(answer: Answer, show: Callable[[list[Hit]], None]) -> None:
+def _line_by_line(answer: Answer, show: Show) -> None:
     """Answer each line of standard input."""
     while True:
         if sys.stdin.isatty():
@@ -57,7 +59,7 @@ def _line_by_line(answer: Answer, show: Callable[[list[Hit]], None]) -> None:
         if line.strip():
             hits = answer(line.strip())
             if hits:
-                show(hits)
+                show(line.strip(), hits)
             else:
                 click.echo("Note: nothing answers this.", err=True)
 
@@ -117,8 +119,8 @@ def frame(question: str, lines: Sequence[str], status: str, size: os.terminal_si
     return f"{drawn}\x1b[{size.lines};1H\x1b[2m{status[: size.columns - 1]}\x1b[0m\x1b[1;{width(tail) + 3}H\x1b[?25h"
 
 
-def _on_screen(answer: Answer) -> list[Hit]:
-    """Answer what is typed, and return the hits that Enter keeps."""
+def _on_screen(answer: Answer) -> tuple[str, list[Hit]]:
+    """Answer what is typed, and return the question and the hits that Enter keeps."""
     question, hits, status = Typed(""), list["Hit"](), HINT
     with _keys() as read:
         answered, drawn = "", None
@@ -127,10 +129,10 @@ def _on_screen(answer: Answer) -> list[Hit]:
                 hits, status = _timed(answer, question.question)
                 answered = question.question
             if question.ended:
-                return hits if question.ended == "keep" else []
+                return answered, hits if question.ended == "keep" else []
             size = shutil.get_terminal_size()
             if drawn != (answered, size):
-                lines = list(shown_hits(hits, _by_words(answered), size.columns))
+                lines = list(shown_hits(hits, NearestSentence(answered), size.columns))  # by words: quick
                 _write(frame(answered, lines, status, size))
                 drawn = (answered, size)
             question = typed(answered, read())
@@ -143,13 +145,6 @@ def _timed(answer: Answer, question: str) -> tuple[list[Hit], str]:
     hits = answer(question)
     what = f"{len(hits)} hits" if hits else "nothing answers this"
     return hits, f"{what}, {1000 * (time.perf_counter() - begun):.0f} ms"
-
-
-def _by_words(question: str) -> Callable[[list[str]], list[tuple[int, int]]]:
-    """Return what finds the nearest sentences by common words: the model would take longer than people type."""
-    from ..indexing.sentences import nearest_sentences
-
-    return lambda texts: nearest_sentences(question, texts)
 
 
 @contextmanager

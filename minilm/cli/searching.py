@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..indexing.sentences import NearestSentence
 from .app import DEFAULT_RERANKER, ModelChoice, command, describe, model_options
 from .hits import Nearest, print_files, print_hits, print_json, shown_path
 from .indexing import covering_index, index_file, nearest_index, opened
@@ -137,16 +138,8 @@ def _print(
 
 
 def _nearest(query: str, model: Callable[[], Any]) -> Nearest:
-    """Return the function that finds the nearest sentences, which needs the model only on a terminal."""
-
-    def find(texts: list[str]) -> list[tuple[int, int]]:
-        from ..indexing.sentences import nearest_sentences
-
-        loaded = model()
-        embed = None if loaded is None else lambda some: loaded.encode(some, normalize_embeddings=True)
-        return nearest_sentences(query, texts, embed)
-
-    return find
+    """Return the function that finds the nearest sentence of a passage, which needs the model only on a terminal."""
+    return NearestSentence(query, lambda texts: model().encode(texts, normalize_embeddings=True))
 
 
 # ---- in an index -----------------------------------------------------------------------------------------------------
@@ -166,13 +159,14 @@ def _search_index(index: Index, query: str, wanted: Wanted, look: dict[str, Any]
     if interactive:
         from .interactive import ask
 
-        ask(answer, lambda hits: _print(hits, _nearest(query, lambda: None), **look))
+        ask(answer, lambda question, hits: _print(hits, NearestSentence(question), **look))
         return
     hits = answer(query)
     if not hits:
         where = ", ".join(map(shown_path, wanted.files)) or shown_path(index.path)
         raise click.ClickException(f"nothing in {where} answers {query!r}" if len(index) else f"{where} is empty")
-    _print(hits, _nearest(query, lambda: index.model if wanted.mode != "words" else None), **look)
+    by_words = wanted.mode == "words"
+    _print(hits, NearestSentence(query) if by_words else _nearest(query, lambda: index.model), **look)
 
 
 def _refresh(index: Index) -> None:

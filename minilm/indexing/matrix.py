@@ -8,13 +8,14 @@ The largest components of MiniLM's vectors make the radius some 0.007, and a few
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
-from .store import BLOCK
+from .store import BLOCK, Store
 
 ROUNDING = 1e-5  # more than float32 loses in a sum of some thousand products of numbers below 1
 
@@ -70,6 +71,22 @@ class Block(NamedTuple):
         products *= self.scales
         products[self.radii < 0] = -np.inf
         return products
+
+
+def vectors_of(store: Store, numbers: Sequence[int]) -> dict[int, np.ndarray]:
+    """Return the vectors of those texts that are there, by number: float32 [components].
+
+    Where an index keeps int8 alone, they are what the levels stand for.
+    """
+    found = {number: np.frombuffer(vector, "<f4") for number, vector in store.vectors(numbers).items()}
+    rest = sorted(set(numbers) - found.keys())
+    for number, texts in itertools.groupby(rest, key=lambda text: text // BLOCK):
+        rows = store.block(number)
+        if rows is not None:
+            block = Block.from_bytes(rows, len(rows) // BLOCK - 8)
+            inside = [text for text in texts if block.radii[text % BLOCK] >= 0]
+            found.update({text: block.levels[text % BLOCK] * block.scales[text % BLOCK] for text in inside})
+    return found
 
 
 def candidates(

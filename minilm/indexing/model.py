@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 QUICK_BYTES = 8_000  # of text: so much is embedded by the backend that is loaded first, in less than a second
 PASSAGE_TOKENS = 128  # long enough for a paragraph, short enough to be about one thing
+PRECISIONS = ("float32", "int8")
 # What every index embeds once, to tell whether a model is the one that it was made with. Backends differ by 1e-6, the
 # rounding of the backend "int8" by up to 0.01, models by 0.1 and more.
 _PROBE = "Who pays for the repair? 42 naïve cafés."
@@ -35,6 +36,8 @@ class IndexModel:
         A `minilm.SentenceTransformer`, or the name of one; None for the one that the index was made with.
     passage_tokens
         How many tokens a passage may have; None for as many as the index was made with, or `PASSAGE_TOKENS`.
+    precision
+        How vectors are kept, one of `PRECISIONS`; None for how the index was made, or ``"float32"``.
     loading
         Arguments for `minilm.SentenceTransformer`, if ``given`` is no model.
 
@@ -42,11 +45,13 @@ class IndexModel:
     ----------
     passage_tokens : int
         How many tokens a passage may have.
+    precision : str
+        How vectors are kept.
 
     Raises
     ------
     ValueError
-        If the index was made with other ``passage_tokens``.
+        If the index was made with other ``passage_tokens``, or another ``precision``.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class IndexModel:
         store: Store,
         given: str | os.PathLike[str] | SentenceTransformer | None,
         passage_tokens: int | None,
+        precision: str | None,
         loading: Mapping[str, Any],
     ) -> None:
         self._store = store
@@ -62,10 +68,16 @@ class IndexModel:
         self._given: SentenceTransformer | None = None if is_name else given  # type: ignore[assignment]
         self._loading = dict(loading)
         self._asked_tokens = passage_tokens
-        tokens = self._made().get("passage_tokens")
+        if precision not in (None, *PRECISIONS):
+            raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
+        made = self._made()
+        tokens, kept = made.get("passage_tokens"), made.get("precision", "float32") if made else None
         if passage_tokens is not None and tokens not in (None, passage_tokens):
             self._refuse(f"passages of {tokens} tokens", f"passages of {passage_tokens} tokens")
+        if precision is not None and kept not in (None, precision):
+            self._refuse(f"vectors in {kept}", precision)
         self.passage_tokens: int = passage_tokens or tokens or PASSAGE_TOKENS
+        self.precision: str = precision or kept or "float32"
         self._loaded: SentenceTransformer | None = None
         self._is_quick_start = False
         self._lock = threading.Lock()
@@ -166,6 +178,7 @@ class IndexModel:
         now = {
             "model": str(name or DEFAULT_MODEL),
             "passage_tokens": self.passage_tokens,
+            "precision": self.precision,
             "prompt": model.prompts.get(model.document_prompt_name or "", ""),
             "probe": vector.tolist(),
         }

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .matrix import Block, candidates
+import numpy as np
+
+from .matrix import Block, candidates, vectors_of
 from .ranking import POOL, Query, common_limit, expression_of_phrases, expression_of_words, fuse
 from .store import Place, Store
 from .walking import is_below
@@ -101,10 +103,11 @@ class Searcher:
         with_words = set(ranked.get("words", ()))
         if mode != "words" or min_score is not None:
             vector = embed(question.text)
-            candidates = self._candidates(vector, pool, allowed) if mode != "words" else []
-            similarities = self._similarities(vector, sorted(with_words.union(candidates)))
-            if mode != "words":
-                ranked["meaning"] = sorted(candidates, key=lambda n: (-similarities[n], n))[:pool]
+            near = self._candidates(vector, pool, allowed) if mode != "words" else []
+            similarities = self._similarities(vector, sorted(with_words.union(near)))
+            if mode != "words":  # of two texts with all the words, the nearer one is the better hit
+                ranked["meaning"] = sorted(near, key=lambda n: (-similarities[n], n))[:pool]
+                ranked["words"] = sorted(with_words, key=lambda n: (-similarities[n], n))
         scores = {n: similarities[n] for n in ranked["meaning"]} if mode == "meaning" else fuse(ranked.values())
         if min_score is not None:
             scores = {number: score for number, score in scores.items() if similarities[number] >= min_score}
@@ -152,13 +155,10 @@ class Searcher:
 
     def _similarities(self, vector: Any, numbers: Sequence[int]) -> dict[int, float]:
         """Return the dot products of some texts with a vector, in float32."""
-        import numpy as np
-
-        found = self._store.vectors(numbers)
+        found = vectors_of(self._store, numbers)
         result = dict.fromkeys(numbers, -1.0)  # of what has left the store since
         if found:
-            matrix = np.frombuffer(b"".join(found.values()), "<f4").reshape(len(found), -1)
-            result.update(zip(found, (matrix @ vector).tolist(), strict=True))
+            result.update(zip(found, (np.stack(list(found.values())) @ vector).tolist(), strict=True))
         return result
 
     def _hits(

@@ -257,15 +257,16 @@ class Store:
             found.update(self.rows(f"SELECT digest, id FROM texts WHERE digest IN ({marks})", some))
         return found
 
-    def put_texts(self, texts: Sequence[tuple[bytes, str, str, bytes]]) -> list[int]:
-        """Put new texts: digest, heading, text and vector of each. Return their numbers."""
+    def put_texts(self, texts: Sequence[tuple[bytes, str, str, bytes | None]]) -> list[int]:
+        """Put new texts, and return their numbers: digest, heading, text and vector, None if levels are enough."""
         last = max(self._db.execute(f"SELECT coalesce(max(id), 0) FROM {t}").fetchone()[0] for t in ("texts", "free"))
         numbers = [row[0] for row in self._db.execute("SELECT id FROM free ORDER BY id LIMIT ?", (len(texts),))]
         self._db.executemany("DELETE FROM free WHERE id = ?", [(number,) for number in numbers])
         numbers += range(last + 1, last + 1 + len(texts) - len(numbers))
         rows = list(zip(numbers, texts, strict=True))
         self._db.executemany("INSERT INTO texts VALUES (?, ?, ?, ?)", [(n, *text[:3]) for n, text in rows])
-        self._db.executemany("INSERT INTO vectors VALUES (?, ?)", [(n, text[3]) for n, text in rows])
+        kept = [(n, text[3]) for n, text in rows if text[3] is not None]
+        self._db.executemany("INSERT INTO vectors VALUES (?, ?)", kept)
         self._db.executemany(
             "INSERT INTO words(rowid, heading, text) VALUES (?, ?, ?)", [(n, *text[1:3]) for n, text in rows]
         )
@@ -292,7 +293,7 @@ class Store:
         return {n: (heading, text) for n, heading, text in self._of("id, heading, text", "texts", "id", numbers)}
 
     def vectors(self, numbers: Sequence[int]) -> dict[int, bytes]:
-        """Return the vectors of some texts, by number."""
+        """Return the vectors of some texts, by number: those that are kept in float32."""
         return dict(self._of("id, vector", "vectors", "id", numbers))
 
     def places(self, numbers: Sequence[int]) -> dict[int, list[Place]]:
@@ -319,18 +320,17 @@ class Store:
         query = f"SELECT DISTINCT text FROM passages WHERE file IN (SELECT id FROM files WHERE {inside})"
         return [number for (number,) in self.rows(query, values)]
 
-    def passages(self) -> Iterator[tuple[str, Passage, bytes]]:
-        """Yield path, passage and vector of every passage, in the order of paths and places."""
+    def passages(self) -> Iterator[tuple[str, list[tuple[Passage, int]]]]:
+        """Yield the path of every file, and its passages with the numbers of their texts, in the order of paths."""
         from .passages import Passage
 
         query = (
-            "SELECT path, line, last_line, heading, texts.text, vector FROM files JOIN passages ON file = files.id "
-            "JOIN texts ON texts.id = passages.text JOIN vectors ON vectors.id = texts.id "
-            "WHERE files.id = ? ORDER BY place"
+            "SELECT line, last_line, heading, texts.text, texts.id FROM passages "
+            "JOIN texts ON texts.id = passages.text WHERE file = ? ORDER BY place"
         )
-        for (number,) in self.rows("SELECT id FROM files ORDER BY path"):
-            for key, line, last_line, heading, text, vector in self.rows(query, (number,)):
-                yield self._path(key), Passage(line, last_line, heading, text), vector
+        for number, key in self.rows("SELECT id, path FROM files ORDER BY path"):
+            rows = self.rows(query, (number,))
+            yield self._path(key), [(Passage(*passage), text) for *passage, text in rows]
 
     # ---- blocks and words --------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from .walking import Found
 
 if TYPE_CHECKING:
     from ..sentences.sentence_transformer import SentenceTransformer
+    from .model import IndexModel
     from .passages import Passage
 
 AHEAD_BYTES = 1 << 20  # of files: so few are all read before the first passage is embedded, to know how much is new
@@ -68,9 +69,8 @@ class Update:
     store
         What is brought up to date.
     model
-        A function that returns the model for so many bytes of text; it is called if there is something to embed.
-    passage_tokens
-        How many tokens a passage may have, [CLS], [SEP] and the model's prompt included.
+        Its model, which is loaded if there is something to embed. Passages have as many tokens as it says, [CLS], [SEP]
+        and its prompt included, and vectors are kept as it says.
     on_skip, on_progress
         Are told what is left out, and how far the work is.
     """
@@ -78,13 +78,12 @@ class Update:
     def __init__(
         self,
         store: Store,
-        model: Callable[[int], SentenceTransformer],
-        passage_tokens: int,
+        model: IndexModel,
         on_skip: Skipped,
         on_progress: Progress,
     ) -> None:
         self.store, self.report = store, Report()
-        self._model, self._passage_tokens = model, passage_tokens
+        self._model = model
         self._on_skip, self._on_progress = on_skip, on_progress
         self._known: dict[str, Known] = {}
         self._waiting: deque[_Read] = deque()  # files, in the order in which their passages are embedded
@@ -172,14 +171,14 @@ class Update:
         except Unreadable as error:
             result.oddity = str(error)
             return self._odd(result)
-        model = self._model(0 if self._size <= AHEAD_BYTES else self._size)
+        model = self._model.get(0 if self._size <= AHEAD_BYTES else self._size)
         prompt_name = model.document_prompt_name
         around = model.token_count("", prompt_name)
 
         def count(texts: list[str]) -> Sequence[int]:
             return [int(number) - around for number in model.token_count(texts, prompt_name)] if texts else []
 
-        tokens = min(self._passage_tokens, model.max_seq_length)
+        tokens = min(self._model.passage_tokens, model.max_seq_length)
         result.passages = cut(document, count, max(1, tokens - around))
         result.digests = [digest_of_passage(passage.heading, passage.text) for passage in result.passages]
         if known is None:
@@ -208,7 +207,7 @@ class Update:
         if first is not None:
             with self.store.transaction():
                 self.store.set("unfinished", "1")  # texts come before their files
-            for chunk, vectors in self._embedded(self._model(size), itertools.chain([first], texts)):
+            for chunk, vectors in self._embedded(self._model.get(size), itertools.chain([first], texts)):
                 passages = [new.popleft() for _ in chunk]
                 with self.store.transaction():
                     self._put_texts(passages, vectors)
@@ -249,9 +248,10 @@ class Update:
 
         vectors = np.asarray(vectors, np.float32)
         digests = [digest_of_passage(passage.heading, passage.text) for passage in passages]
+        kept = vectors.astype("<f4") if self._model.precision == "float32" else [None] * len(vectors)
         rows = [
-            (digest, passage.heading, passage.text, vector.astype("<f4").tobytes())
-            for digest, passage, vector in zip(digests, passages, vectors, strict=True)
+            (digest, passage.heading, passage.text, None if vector is None else vector.tobytes())
+            for digest, passage, vector in zip(digests, passages, kept, strict=True)
         ]
         self._put_levels(self.store.put_texts(rows), vectors)
         self._sent.difference_update(digests)

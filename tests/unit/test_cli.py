@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from safetensors.numpy import save_file
 
 from minilm import SentenceTransformer, models
-from minilm.cli import main
+from minilm.cli import COMMANDS, main
 from minilm.cli.app import BROKEN_PIPE, INTERRUPTED
 from minilm.cli.results import replacing, write_npz
 from minilm.cli.texts import lines, paragraphs
@@ -94,12 +94,13 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> Any:
 # ---- help ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", list(main.commands))
+@pytest.mark.parametrize("name", list(COMMANDS))
 def test_help_ends_with_examples_that_can_be_typed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for file in ("my-port.npz", "pairs.jsonl", "held-out.jsonl", "scored.csv", "judged.tsv"):
         Path(file).touch()
-    command = main.commands[name]
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
     output = run(name, "--help").output
     _, _, shown = output.partition("Examples:\n")
     assert shown.splitlines() == [f"  {example}" for example in command.examples]  # type: ignore[attr-defined]
@@ -113,9 +114,14 @@ def test_help_ends_with_examples_that_can_be_typed(name: str, tmp_path: Path, mo
 
 
 def test_help_is_quick_because_it_imports_nothing() -> None:
-    code = "import sys; from minilm.cli import main; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert {"numpy", "numba", "huggingface_hub", "tqdm", "tokenizers", "matplotlib"}.isdisjoint(loaded.split())
+    def loaded_by(*arguments: str) -> set[str]:
+        code = f"import sys; from minilm.cli import main; main({arguments}, standalone_mode=False); print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+        return set(done.stdout.splitlines()[-1].split())
+
+    heavy = {"numpy", "numba", "huggingface_hub", "tqdm", "tokenizers", "matplotlib"}
+    assert heavy.isdisjoint(loaded_by("--help"))
+    assert (heavy | {"minilm.cli.plots", "minilm.cli.serve"}).isdisjoint(loaded_by("search", "--help"))
 
 
 def test_no_command_and_wrong_options_are_usage_errors(embed: list[Any], tmp_path: Path) -> None:
@@ -127,7 +133,9 @@ def test_no_command_and_wrong_options_are_usage_errors(embed: list[Any], tmp_pat
 
 
 def test_a_model_is_an_option_and_options_have_an_effect() -> None:
-    for name, command in main.commands.items():
+    for name in COMMANDS:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
         kinds = {option: type(parameter).__name__ for parameter in command.params for option in parameter.opts}
         assert kinds["--model"] == "Option" and "model" not in kinds, name
     for name in ("tokens", "info"):

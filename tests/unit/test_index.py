@@ -19,6 +19,7 @@ import pytest
 from minilm import BertConfig, BertModel, Index, SentenceTransformer
 from minilm.indexing import model as model_module, walking
 from minilm.indexing.matrix import BLOCK, Block, candidates
+from minilm.indexing.sentences import NearestSentence
 from minilm.indexing.updating import Report
 from minilm.parameters import unflatten
 from minilm.sentences.modules import Normalize, Pooling, Transformer
@@ -223,6 +224,33 @@ def test_another_model_and_other_settings_are_refused(index: Index, folder: Path
         Index(folder / "second.db", tiny_model(), passage_tokens=40).update(folder)
     with pytest.raises(ValueError, match="'both', 'meaning', 'words'"):
         index.search("cat", mode="magic")
+
+
+def test_int8_alone_finds_the_same_and_takes_a_fourth_of_the_room(
+    index: Index, folder: Path, many: Path, model: SentenceTransformer
+) -> None:
+    index.update(many)
+    with Index(folder / "small.db", model, precision="int8") as small:
+        small.update(many)
+        assert small._store.count("vectors") == 0
+        exact, near = ({entry[:5]: entry.vector for entry in one} for one in (index, small))
+        assert exact.keys() == near.keys() and len(near) == len(small)
+        for place, vector in exact.items():
+            assert near[place].dtype == np.float32 and np.linalg.norm(near[place] - vector) < 0.01
+        for query in ("the red roof", "cat"):
+            hits = index.search(query, 9, mode="meaning")
+            found = small.search(query, 9, mode="meaning")
+            np.testing.assert_allclose([hit.score for hit in found], [hit.score for hit in hits], rtol=0, atol=0.01)
+        (many / "0.txt").unlink()
+        small.update()
+        assert len(list(small)) == len(small) < len(near)
+    with Index(folder / "small.db", model) as small:
+        (many / "new.txt").write_text("The cat pays.")
+        assert small.update().embedded == 1 and small._store.count("vectors") == 0
+    with pytest.raises(ValueError, match="made with vectors in int8; given is float32"):
+        Index(folder / "small.db", precision="float32")
+    with pytest.raises(ValueError, match="'float32', 'int8', got 'int4'"):
+        Index(folder / "new.db", precision="int4")
 
 
 def test_what_is_no_index_is_refused_by_name(tmp_path: Path) -> None:
@@ -444,3 +472,17 @@ def test_a_reranker_sorts_the_hits_anew(index: Index, folder: Path, tmp_path: Pa
     hits = index.search("the cat sat", 1, reranker=Reranker())  # type: ignore[arg-type]
     assert [(hit.text, hit.score) for hit in hits] == [("The dog barks.", 1.0)]
     assert index.search('"no such words"', reranker=Reranker()) == []  # type: ignore[arg-type]
+
+
+def test_the_model_compares_the_sentences_of_the_first_passages_and_words_those_of_the_rest() -> None:
+    asked: list[list[str]] = []
+
+    def embed(texts: list[str]) -> np.ndarray:
+        asked.append(texts)
+        return np.array([[1.0] if "second" in text else [0.5] for text in texts], np.float32)
+
+    nearest = NearestSentence("a question", embed)
+    text = "A question is the first. " + "The second is long, and is taken to be near. " + "word " * 80 + "."
+    assert [text[slice(*nearest(text))].split()[1] for _ in range(3)] == ["second", "second", "question"]
+    assert asked[0] == ["a question"] and len(asked) == 3
+    assert nearest("One sentence alone") == (0, 18) and len(asked) == 3
