@@ -101,7 +101,6 @@ def test_hits_as_json_with_context_and_with_what_is_far(notes: Path) -> None:
         "house.md:5: # Pets",
         "house.md:6: ",
         "house.md:7: A cat may stay.",
-        "house.md-8- ",
     ]
     assert run(*search, "a pet", "-k", 1, "--scores").stdout.split()[0] == f"{row['similarity']:.2f}"
     assert "nothing is near" in run(*search, "quantum chromodynamics").stderr
