@@ -144,6 +144,16 @@ def test_a_reranker_sorts_hits_of_an_index_and_of_files(notes: Path, monkeypatch
     assert "weather" in row["text"]
 
 
+def test_an_approximate_search_says_so(notes: Path) -> None:
+    pytest.importorskip("usearch", reason="the graph needs: pip install usearch")
+    run("index", ".", "--precision", "int8")
+    assert "minilm index --approximate" in run("search", "cinema", "--approximate", code=1).stderr
+    assert run("index", "--approximate").stdout == ".minilm/index.db: 2 unchanged; 3 passages\n"
+    result = run("search", "cinema", "--approximate", "-k", 1)
+    assert result.stdout.startswith("deep/films.txt:1: ") and "approximate" in result.stderr
+    assert "made with vectors in int8" in run("index", "--precision", "float32", code=1).stderr
+
+
 def test_another_model_is_refused_in_one_line(notes: Path, tmp_path: Path, model_dir: Path) -> None:
     run("index", ".")
     other = tmp_path / "other"
