@@ -54,8 +54,7 @@ class Embed:
             For another kind of table, for texts that are none, and for a table without the column.
         """
         if isinstance(table, (pa.Table, pa.RecordBatch)):
-            self._check(table.schema.names)
-            return self._with_column(table, vector_column(*self._vectors(table.column(self.text).to_pylist())))
+            return self._extended(table)
         if hasattr(table, "assign"):
             self._check(list(table.columns))
             texts = table[self.text]
@@ -65,8 +64,15 @@ class Embed:
         raise TypeError(f"expected a pyarrow.Table, a pyarrow.RecordBatch or a DataFrame, got {type(table).__name__}")
 
     def batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Yield each batch with one more column: what Spark's ``mapInArrow`` calls."""
-        return map(self, batches)
+        """Yield each batch with one more column, a list of no fixed size: what Spark's ``mapInArrow`` takes."""
+        for batch in batches:
+            yield self._extended(batch, fixed=False)
+
+    def _extended(self, table: Any, fixed: bool = True) -> Any:
+        """Return a table or a batch with the column of vectors."""
+        self._check(table.schema.names)
+        vectors, null = self._vectors(table.column(self.text).to_pylist())
+        return self._with_column(table, vector_column(vectors, null, fixed))
 
     def _check(self, names: list[Any]) -> None:
         if self.text not in names:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import webbrowser
-from urllib.parse import urlencode
-
 import click
 
 from .app import ModelChoice, command, model_options
@@ -38,6 +34,10 @@ def explore(texts: tuple[str, ...], port: int, browser: bool, choice: ModelChoic
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise ImportError(f"minilm explore needs more packages ({error.name}): pip install 'minilm[serve]'") from error
+    import threading
+    import webbrowser
+    from urllib.parse import urlencode
+
     from ..explorer.explorer import Question, load
     from ..explorer.routes import create_app
     from ..serving import server

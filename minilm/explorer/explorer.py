@@ -11,23 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, functional
-from ..functional import softmax
+from .. import __version__
+from ..functional import ACTIVATIONS, POOLINGS, normalize, softmax
 from ..inspection.trace import TracedOperation, watch
 from ..loading.hub import find_files
 from ..loading.json_files import read_json
 from ..models import BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification, PreTrainedModel
+from ..plots.points import principal_components
 from ..sentences.sentence_transformer import SentenceTransformer
 from ..sentences.text_model import TextModel
 from ..serving.errors import ServiceError
 from ..serving.models import load_model
 from ..tokenizing.tokenizer import Tokenizer, tokenizer_from_files
+from ..vectors.similarity import cos_sim, pairwise_cos_sim
 from . import similarity
 from .changes import CHANGES, make_change
 from .stages import SOURCES, arrays_of, cut_out, describe, sources
 
+KINDS = {SentenceTransformer: "vector", BertForMaskedLM: "words", BertForTokenClassification: "token_labels"}
 MOST_BYTES = 96 << 20  # of arrays that are kept
 PATIENCE = 10.0  # seconds for which a pass waits for others
+FIELDS = ("text", "id", "special", "place", "sequence", "masked")  # of a token; its place counts characters
 MOST_WORDS = 8  # candidates for a mask
 
 
@@ -85,9 +89,8 @@ class Pass:
     @property
     def nbytes(self) -> int:
         """How much memory the arrays take that are not the model's own."""
-        seen = {id(array): array for operation in self.record for name, array in operation.arrays.items()
-                if "weight" not in name and name not in ("words", "positions", "token_types")}  # fmt: skip
-        return sum(array.nbytes for array in seen.values())
+        made = ("output", "probabilities")
+        return sum(one.arrays[name].nbytes for one in self.record for name in made if name in one.arrays)
 
 
 class Explorer:
@@ -130,11 +133,7 @@ class Explorer:
     @property
     def kind(self) -> str:
         """What comes out: ``"vector"``, ``"labels"`` of the text, ``"token_labels"``, or ``"words"`` for masks."""
-        if isinstance(self.model, SentenceTransformer):
-            return "vector"
-        if isinstance(self.model, BertForMaskedLM):
-            return "words"
-        return "token_labels" if isinstance(self.model, BertForTokenClassification) else "labels"
+        return next((kind for cls, kind in KINDS.items() if isinstance(self.model, cls)), "labels")
 
     @property
     def embedder(self) -> SentenceTransformer:
@@ -159,8 +158,8 @@ class Explorer:
             "backend": backend.name, "dtype": backend.dtype, "limit": self.limit, "activation": config.hidden_act,
             **{size: getattr(config, size) for size in sizes},
             "pooling": list(self.model.pooling.modes) if isinstance(self.model, SentenceTransformer) else [],
-            "pooling_function": functional.POOLINGS[self.embedder.pooling.modes[0]].__name__ if is_vector else "",
-            "activation_function": functional.ACTIVATIONS[config.hidden_act].__name__,
+            "pooling_function": POOLINGS[self.embedder.pooling.modes[0]].__name__ if is_vector else "",
+            "activation_function": ACTIVATIONS[config.hidden_act].__name__,
             "labels": list(config.labels) if self.kind.endswith("labels") else [],
             "mask_token": self.tokenizer.mask_token if self.kind == "words" else None,
             "changes": {name: {"summary": inspect.getdoc(change), "source": inspect.getsource(change)}
@@ -213,19 +212,14 @@ class Explorer:
         room = self.network.config.max_tokens - len(ids)
         if question.padding > room:
             raise ServiceError("Validation", f"`padding` must be at most {room}: the model has no more positions")
-        pad_id = self.tokenizer.pad_token_id or 0
-        tokens = [
-            {"text": text, "id": token_id, "special": bool(special), "start": start, "end": end, "sequence": sequence,
-             "masked": i in question.off}
-            for i, (text, token_id, special, (start, end), sequence) in enumerate(zip(
-                encoded.tokens(), ids, encoded["special_tokens_mask"], encoded["offset_mapping"],
-                encoded.sequence_ids(), strict=True))
-        ]  # fmt: skip
-        pad = {"text": self.tokenizer.pad_token or "", "id": pad_id, "special": True, "start": 0, "end": 0,
-               "sequence": None, "masked": True}  # fmt: skip
-        tokens += [dict(pad) for _ in range(question.padding)]
+        rows = zip(
+            encoded.tokens(), ids, encoded["special_tokens_mask"], encoded["offset_mapping"], encoded.sequence_ids(),
+            [i in question.off for i in range(len(ids))], strict=True,
+        )  # fmt: skip
+        filling = (self.tokenizer.pad_token or "", self.tokenizer.pad_token_id or 0, 1, (0, 0), None, True)
+        tokens = [dict(zip(FIELDS, row, strict=True)) for row in [*rows, *[filling] * question.padding]]
         features = {
-            "input_ids": [*ids, *[pad_id] * question.padding],
+            "input_ids": [token["id"] for token in tokens],
             "token_type_ids": [*types, *[0] * question.padding],
             "attention_mask": [int(not token["masked"]) for token in tokens],
         }
@@ -248,7 +242,7 @@ class Explorer:
             answer["labels"] = np.atleast_2d(self._probabilities(done.output)).tolist()
         elif question.change:
             plain = dataclasses.replace(question, change="", layer=0, head=0)
-            answer["cosine_to_unchanged"] = _cosine(self.run(plain).output, done.output)
+            answer["cosine_to_unchanged"] = float(pairwise_cos_sim(self.run(plain).output, done.output))
         return answer
 
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -281,7 +275,8 @@ class Explorer:
     def compare(self, a: Question, b: Question) -> tuple[float, np.ndarray | None, str]:
         """Return the cosine of two texts' vectors, and its split over pairs of tokens, or why there is none."""
         first, second = self.run(a), self.run(b)
-        cosine, reason = _cosine(first.output, second.output), similarity.why_no_split(self.embedder)
+        cosine = float(pairwise_cos_sim(first.output, second.output))
+        reason = similarity.why_no_split(self.embedder)
         if reason:
             return cosine, None, reason
         (mode,) = self.embedder.pooling.modes
@@ -294,10 +289,9 @@ class Explorer:
 
     def nearest(self, text: str, sentences: list[str]) -> dict[str, Any]:
         """Return the cosine of a text with each sentence, and a map of all of them, the text first."""
-        vectors = self.embedder.encode([text, *sentences], show_progress_bar=False)
-        vectors = np.asarray(functional.normalize(np.asarray(vectors)))
-        places, kept = similarity.flat_map(vectors)
-        return {"cosines": (vectors[1:] @ vectors[0]).tolist(), "places": places.tolist(), "kept": kept}
+        vectors = np.asarray(self.embedder.encode([text, *sentences], prompt="", show_progress_bar=False))
+        places, shares = principal_components(normalize(vectors), 2)
+        return {"cosines": cos_sim(vectors[0], vectors[1:])[0].tolist(), "places": places.tolist(), "kept": sum(shares)}
 
 
 def load(name: str, **settings: Any) -> Explorer:
@@ -322,8 +316,3 @@ def load(name: str, **settings: Any) -> Explorer:
             model = cls.from_pretrained(name, **where, **computing)
             return Explorer(model, name, tokenizer=tokenizer_from_files(files))
     return Explorer(load_model(name, **settings).model, name)
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the cosine of two vectors."""
-    return float(np.sum(functional.normalize(a) * functional.normalize(b)))

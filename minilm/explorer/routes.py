@@ -46,20 +46,10 @@ def question(body: Body, field: str = "question") -> Question:
     if not isinstance(off, list) or not all(type(one) is int for one in off):
         raise asked.wrong("off", "a list of integers")
     numbers = {name: asked.count(name) or 0 for name in ("padding", "layer", "head")}
-    second, change = asked.maybe_text("second"), asked.text("change", "")
+    change = asked.text("change", "")
     if change and change not in CHANGES:
         raise asked.wrong("change", f"one of {', '.join(CHANGES)}")
-    return Question(asked.text("text"), second, tuple(sorted(set(off))), change=change, **numbers)
-
-
-def describe(explorer: Explorer, body: Body) -> dict[str, Any]:
-    """Tell of the model."""
-    return explorer.describe()
-
-
-def run(explorer: Explorer, body: Body) -> dict[str, Any]:
-    """Tell the tokens and the stages of a text."""
-    return explorer.show(question(body))
+    return Question(asked.text("text"), asked.maybe_text("second"), tuple(sorted(set(off))), change=change, **numbers)
 
 
 def arrays(explorer: Explorer, body: Body) -> tuple[np.ndarray, list[list[int]]]:
@@ -91,7 +81,11 @@ def nearest(explorer: Explorer, body: Body) -> dict[str, Any]:
     return explorer.nearest(body.text("text"), sentences)
 
 
-ANSWERS: dict[str, Answer] = {"model": describe, "run": run, "arrays": arrays, "compare": compare, "nearest": nearest}
+ANSWERS: dict[str, Answer] = {
+    "model": lambda explorer, body: explorer.describe(),
+    "run": lambda explorer, body: explorer.show(question(body)),
+    "arrays": arrays, "compare": compare, "nearest": nearest,
+}  # fmt: skip
 
 
 def _api(explorers: Mapping[str, Explorer], answer: Answer) -> Callable[[Request], Any]:
@@ -100,7 +94,7 @@ def _api(explorers: Mapping[str, Explorer], answer: Answer) -> Callable[[Request
         explorer = explorers.get(body.text("model", ""), next(iter(explorers.values())))
         try:
             told = answer(explorer, body)
-        except (ValueError, TypeError) as error:  # of a text, such as a lone surrogate
+        except ValueError as error:  # of a text, such as a lone surrogate
             raise ServiceError("Validation", str(error)) from error
         if isinstance(told, dict):
             return Response(to_json({"models": list(explorers), **told}), media_type="application/json")

@@ -1,4 +1,4 @@
-"""Vectors of texts beside each other: a cosine split over pairs of tokens, and a map of many texts."""
+"""The cosine of two texts, split over pairs of their tokens."""
 
 from __future__ import annotations
 
@@ -40,14 +40,3 @@ def split_cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     lengths = float(np.linalg.norm(a.sum(axis=0)) * np.linalg.norm(b.sum(axis=0)))
     share: np.ndarray = a @ b.T / max(lengths, 1e-12)
     return share
-
-
-def flat_map(vectors: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return places in two dimensions by PCA, [texts, 2], and the share of the variance that they keep."""
-    centred = vectors - vectors.mean(axis=0)
-    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
-    places = np.zeros((len(vectors), 2), vectors.dtype)
-    kept = min(2, len(sizes))
-    places[:, :kept] = left[:, :kept] * sizes[:kept]
-    total = float(np.sum(sizes**2))
-    return places, float(np.sum(sizes[:2] ** 2)) / total if total > 1e-9 else 1.0

@@ -29,8 +29,6 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "activation": ("functional.activation",),
     "embedding": ("functional.embedding",),
     "add": ("functional.add",),
-    "masked_lm": ("heads.masked_lm",),
-    "mean": ("functional.mean_pooling",),
 }
 
 
@@ -96,13 +94,13 @@ def cut_out(array: np.ndarray, slices: Sequence[Any]) -> np.ndarray:
         raise ServiceError("Validation", f"`slice` has {len(slices)} axes, but the array has {array.ndim}")
     index: list[int | slice] = []
     for axis, (size, one) in enumerate(zip(array.shape, slices, strict=False)):
-        if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < size:
+        if type(one) is int and 0 <= one < size:
             index.append(one)
-        elif isinstance(one, list) and len(one) == 3 and all(type(x) is int and x >= 0 for x in one) and one[2] > 0:
+        elif isinstance(one, list) and [*map(type, one)] == [int, int, int] and min(one) >= 0 < one[2]:
             index.append(slice(*one))
         else:
-            expected = f"an index from 0 to {size - 1}, or [start, stop, step]"
-            raise ServiceError("Validation", f"`slice` {axis} must be {expected}")
+            where = f"`slice` {axis} must be an index from 0 to {size - 1}, or [start, stop, step]"
+            raise ServiceError("Validation", where)
     part = array[tuple(index)]
     if part.size > MOST_NUMBERS:
         raise ServiceError("Validation", f"{part.size} numbers are too many at a time: ask for {MOST_NUMBERS} at most")

@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 Model = TextModel | PreTrainedModel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TracedOperation:
     """One call of an operation.
 
@@ -61,7 +61,10 @@ class TracedOperation:
     dtype: str
     seconds: float
     flops: int
-    arrays: Mapping[str, Array] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    arrays: Mapping[str, Array] = dataclasses.field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
 
     def __str__(self) -> str:
         inputs = ", ".join(f"{name} {list(shape)}" for name, shape in self.inputs.items())

@@ -10,7 +10,7 @@ from typing import Any
 from haystack import Document, component, default_from_dict, default_to_dict
 
 from ..loading.hub import PINNED_NAME
-from ..sentences.by_name import ModelName, loaded
+from ..sentences.by_name import ModelName, loaded, loaded_reranker
 
 
 class _Embedder:
@@ -52,3 +52,23 @@ class MiniLMDocumentEmbedder(_Embedder):
         texts = [document.content or "" for document in documents]
         vectors = self._model.encode_document(texts, show_progress_bar=False).tolist()
         return {"documents": [replace(one, embedding=x) for one, x in zip(documents, vectors, strict=True)]}
+
+
+@component
+class MiniLMRanker:
+    """Sorts documents by a reranker; ``model`` is its name, and the best ``top_k`` stay."""
+
+    def __init__(self, model: str, top_k: int = 10) -> None:
+        self.model: str = model
+        self.top_k: int = top_k
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the component is made from again."""
+        return dict(default_to_dict(self, model=self.model, top_k=self.top_k))
+
+    @component.output_types(documents=list[Document])
+    def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
+        """Return ``{"documents": […]}``, copies with scores, the best first; no content counts as an empty text."""
+        texts = [document.content or "" for document in documents]
+        ranked = loaded_reranker(self.model).rank(query, texts, top_k or self.top_k, show_progress_bar=False)
+        return {"documents": [replace(documents[row["corpus_id"]], score=float(row["score"])) for row in ranked]}

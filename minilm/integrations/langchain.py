@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from langchain_core.cross_encoders import BaseCrossEncoder
 from langchain_core.embeddings import Embeddings
 
 from ..loading.hub import PINNED_NAME
-from ..sentences.by_name import ModelName, loaded
+from ..sentences.by_name import ModelName, loaded, loaded_reranker
 
 
 class MiniLMEmbeddings(Embeddings):
@@ -33,3 +34,21 @@ class MiniLMEmbeddings(Embeddings):
         """Return a list of numbers."""
         vector: list[float] = self.model.encode_query(text, show_progress_bar=False).tolist()
         return vector
+
+
+class MiniLMCrossEncoder(BaseCrossEncoder):
+    """LangChain's ``BaseCrossEncoder``, for its ``CrossEncoderReranker``.
+
+    Parameters
+    ----------
+    model
+        The name of a reranker, or a `minilm.CrossEncoder`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model: Any = loaded_reranker(model)
+
+    def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:
+        """Return a score for each pair of a query and a text."""
+        scores: list[float] = self.model.predict(list(text_pairs), show_progress_bar=False).tolist()
+        return scores

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arrays import Array, html_table
+from ..arrays import Array, html_table, summary
 from ..backends import Backend
 from ..config import BertConfig
 from ..loading.families import FAMILIES, Family
@@ -138,7 +138,7 @@ class Placed:
         return self.train(requires_grad)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Embedding:
     """A table of vectors, a row for each id.
 
@@ -149,6 +149,9 @@ class Embedding:
     """
 
     weight: Array
+
+    def __repr__(self) -> str:
+        return f"Embedding({summary(self.weight)})"
 
     @property
     def num_embeddings(self) -> int:

@@ -119,7 +119,7 @@ def principal_components(vectors: Any, components: int) -> tuple[np.ndarray, np.
     left, sizes, _ = np.linalg.svd(centered, full_matrices=False)
     points = (left * sizes)[:, :components]
     largest = points[np.abs(points).argmax(axis=0), np.arange(points.shape[1])]
-    return points * np.sign(largest), sizes[:components] ** 2 / np.sum(sizes**2)
+    return points * np.sign(largest), sizes[:components] ** 2 / (np.sum(sizes**2) or 1.0)
 
 
 def _label_points(ax: Axes, points: np.ndarray, labels: Sequence[str]) -> None:

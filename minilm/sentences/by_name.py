@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..loading.checkpoint import WEIGHTS_FILES
 from ..loading.hub import PINNED_DIGESTS, PINNED_NAME, find_files, sha256
+from .cross_encoder import CrossEncoder
 from .sentence_transformer import SentenceTransformer
 
 _WHERE = {"revision": "revision", "token": "token", "cache_folder": "cache_dir", "local_files_only": "local_files_only"}
@@ -49,7 +50,7 @@ class ModelName:
         }
 
 
-_loaded: dict[str, SentenceTransformer] = {}
+_loaded: dict[str, Any] = {}
 _loading = threading.Lock()  # threads of one process that begin together load one model
 
 
@@ -58,7 +59,20 @@ def loaded(model: str | ModelName | SentenceTransformer) -> SentenceTransformer:
     if not isinstance(model, (str, ModelName)):
         return model
     chosen = model if isinstance(model, ModelName) else ModelName(model)
+    found: SentenceTransformer = _once(repr(chosen), chosen.load)
+    return found
+
+
+def loaded_reranker(model: str | CrossEncoder) -> CrossEncoder:
+    """Return the reranker of that name, the same one for all calls in this process; a model itself as it is."""
+    if not isinstance(model, str):
+        return model
+    found: CrossEncoder = _once(f"CrossEncoder({model!r})", lambda: CrossEncoder(model))
+    return found
+
+
+def _once(key: str, load: Callable[[], Any]) -> Any:
     with _loading:
-        if repr(chosen) not in _loaded:
-            _loaded[repr(chosen)] = chosen.load()
-    return _loaded[repr(chosen)]
+        if key not in _loaded:
+            _loaded[key] = load()
+    return _loaded[key]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ class Dense:
         Whether the input is added to the output.
     """
 
-    params: Mapping[str, Any]
+    params: Mapping[str, Any] = field(repr=False)
     activation: Callable[[Array], Array] = functional.tanh
     use_residual: bool = False
 

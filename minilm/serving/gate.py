@@ -81,8 +81,7 @@ class Gate:
                 self._log(_summary(scope, status, time.perf_counter() - begun))
 
     def _check_key(self, scope: Scope) -> None:
-        is_public = scope["path"] in PUBLIC or any(f"{scope['path']}/".startswith(f"{page}/") for page in self._pages)
-        if self._key is None or (is_public and scope["method"] in ("GET", "HEAD")):
+        if self._key is None or (scope["method"] in ("GET", "HEAD") and self._is_public(scope["path"])):
             return
         given = dict(scope["headers"]).get(b"authorization", b"")
         scheme, _, rest = given.partition(b" ")
@@ -95,6 +94,9 @@ class Gate:
                 else "the API key in the header `Authorization` is wrong",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+
+    def _is_public(self, path: str) -> bool:
+        return path in PUBLIC or any(f"{path}/".startswith(f"{page}/") for page in self._pages)
 
 
 async def http_error(request: Request, error: Exception) -> Response:

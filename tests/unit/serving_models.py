@@ -39,6 +39,11 @@ def _transformer(cls: Any, config: BertConfig) -> Transformer:
     return Transformer(cls(unflatten(params), config, "numpy"), tokenizer)
 
 
+def with_head(cls: Any, config: BertConfig) -> Any:
+    """A model of Hugging Face's face, with random parameters."""
+    return _transformer(cls, config).model
+
+
 def embedder(name: str = "tiny-embedder", **settings: Any) -> ServedModel:
     modules = [_transformer(BertModel, CONFIG), Pooling(), Normalize()]
     settings = {"threads": 2, "truncation": "silent", "prompts": {"query": "query: "}} | settings

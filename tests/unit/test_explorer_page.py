@@ -7,6 +7,7 @@ import io
 import random
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from browser import Page, Site, axe_source, chromium, skip_without
 import minilm
 from minilm.explorer.changes import make_change
 from minilm.explorer.explorer import Explorer, Question, load
+from minilm.models import BertForMaskedLM, BertForTokenClassification
 
 skip_without()
 pytestmark = pytest.mark.browser
@@ -31,7 +33,9 @@ PARTS = {"query": "attention", "key": "attention", "value": "attention", "self":
 
 @pytest.fixture(scope="module")
 def explorer(model_dir: Path) -> Explorer:
-    return load(str(model_dir))
+    explorer = load(str(model_dir))
+    explorer.run(Question("the kernels are compiled now"))
+    return explorer
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,15 @@ def driver() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def site(explorer: Explorer) -> Iterator[Site]:
-    site = Site(explorer, Explorer(tiny.classifier().model, "tiny-classifier"))
+    tokenizer = tiny.embedder().model.tokenizer
+    words = tiny.with_head(BertForMaskedLM, tiny.CONFIG)
+    labels = tiny.with_head(BertForTokenClassification, replace(tiny.CONFIG, id2label=tiny.LABELS))
+    site = Site(
+        explorer,
+        Explorer(tiny.classifier().model, "tiny-classifier"),
+        Explorer(words, "tiny-words", tokenizer=tokenizer),
+        Explorer(labels, "tiny-labels", tokenizer=tokenizer),
+    )
     yield site
     site.stop()
 
@@ -176,12 +188,22 @@ def test_python_from_the_page_gives_what_is_on_screen(page: Page, explorer: Expl
     assert "encoder.layer.5.output" in printed.getvalue()
 
 
-def test_other_models_show_their_labels(page: Page, site: Site) -> None:
+def test_other_models_show_words_and_labels(page: Page, site: Site) -> None:
     page.open(model="tiny-classifier", text="a b", second="s", view="answer")
     shown = {row[0]: number(row[2]) for row in page.table("labels")}
     expected = site.explorers["tiny-classifier"].model.predict([("a b", "s")])[0]
     assert list(shown) == ["bad", "good", "so so"]
     assert list(shown.values()) == pytest.approx(expected.tolist(), abs=6e-5)
+    page.open(model="tiny-words", text="a [MASK] b", second="", view="answer")
+    (told,) = site.explorers["tiny-words"].show(Question("a [MASK] b"))["words"]
+    assert_shown(on_screen([row[:3:2] for row in page.table("words 2")])[:, 0], np.array(told["probabilities"]))
+    page.open(model="tiny-labels", text="a b", second="", view="answer")
+    told = np.array(site.explorers["tiny-labels"].show(Question("a b"))["labels"])
+    shown = page.table("labels of tokens")
+    assert [row[3] for row in shown] == [tiny.LABELS[i] for i in told.argmax(axis=1)]
+    for view in ("tokens", "layer.1", "change"):
+        assert page.text("#message") == ""
+        page.click(page.find(f'[data-view="{view}"]'))
 
 
 # ---- what people type ------------------------------------------------------------------------------------------------

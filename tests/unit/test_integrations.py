@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from serving_models import reranker as tiny_reranker
 
 import minilm.integrations
-from minilm import SentenceTransformer
+from minilm import CrossEncoder, SentenceTransformer
 
 pytestmark = pytest.mark.filterwarnings("default")  # what frameworks warn of is not ours
 
@@ -32,6 +33,21 @@ def vectors(model: SentenceTransformer) -> np.ndarray:
     return model.encode(TEXTS)
 
 
+@pytest.fixture(scope="module")
+def reranker(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a reranker."""
+    folder = tmp_path_factory.mktemp("models") / "reranker"
+    tiny_reranker().model.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def ranked(reranker: str) -> list[tuple[str, float]]:
+    """`TEXTS` with their scores for `QUERY`, the best first."""
+    found = CrossEncoder(reranker).rank(QUERY, TEXTS)
+    return [(TEXTS[row["corpus_id"]], float(row["score"])) for row in found]
+
+
 def adapter(name: str, framework: str, *others: str) -> Any:
     for module in (framework, *others):
         pytest.importorskip(module, reason=f"the adapter is for {framework}, which is not installed")
@@ -39,7 +55,8 @@ def adapter(name: str, framework: str, *others: str) -> Any:
 
 
 def test_importing_the_package_imports_no_framework() -> None:
-    files = {path.stem for path in Path(minilm.integrations.__file__).parent.glob("*.py")} - {"__init__", "standin"}
+    files = {path.stem for path in Path(minilm.integrations.__file__).parent.glob("*.py")}
+    files -= {"__init__", "documents", "standin"}
     named = {line.split("minilm.integrations.")[1].split(".")[0] for line in minilm.integrations.__doc__.splitlines()
              if "`minilm.integrations." in line}  # fmt: skip
     assert named == files
@@ -179,3 +196,80 @@ def test_scikit_learn(vectors: np.ndarray) -> None:
     assert small.set_output(transform="pandas").transform(TEXTS).shape == (4, 3)
     classifier = make_pipeline(embedder, LogisticRegression(C=1000)).fit(TEXTS, ["pet", "money", "pet", "food"])
     assert list(classifier.predict(["Shares are up", "A puppy and a kitten"])) == ["money", "pet"]
+
+
+def test_duckdb(vectors: np.ndarray) -> None:
+    module = adapter("duckdb", "duckdb", "pyarrow")
+    import duckdb
+
+    connection = duckdb.connect(config={"threads": 1})
+    module.register(connection)
+    connection.sql("create table texts (id int, text varchar)")
+    connection.executemany("insert into texts values (?, ?)", [*enumerate(TEXTS), (4, None)])
+    found = connection.sql("select embed(text) from texts order by id").fetchall()
+    np.testing.assert_allclose([row[0] for row in found[:4]], vectors, atol=1e-6)
+    assert found[4] == (None,)
+    query = "select text from texts order by array_cosine_similarity(embed(text), embed(?)) desc limit 1"
+    assert connection.execute(query, [QUERY]).fetchone() == (TEXTS[1],)
+
+
+# ---- rerankers -------------------------------------------------------------------------------------------------------
+
+
+def test_langchain_reranker(reranker: str, ranked: list[tuple[str, float]]) -> None:
+    module = adapter("langchain", "langchain_core")
+    scores = dict(ranked)
+    for encoder in (module.MiniLMCrossEncoder(reranker), module.MiniLMCrossEncoder(CrossEncoder(reranker))):
+        got = encoder.score([(QUERY, text) for text in TEXTS])
+        assert got == pytest.approx([scores[text] for text in TEXTS], abs=1e-6)
+        assert encoder.score([]) == []
+
+
+def test_llama_index_reranker(reranker: str, ranked: list[tuple[str, float]]) -> None:
+    module = adapter("llama_index", "llama_index.core")
+    from llama_index.core.schema import NodeWithScore, TextNode
+
+    nodes = [NodeWithScore(node=TextNode(text=text), score=0.5) for text in TEXTS]
+    rerank = module.MiniLMRerank(model=reranker, top_n=3)
+    got = [(node.node.text, node.score) for node in rerank.postprocess_nodes(nodes, query_str=QUERY)]
+    assert [text for text, _ in got] == [text for text, _ in ranked[:3]]
+    assert [score for _, score in got] == pytest.approx([score for _, score in ranked[:3]], abs=1e-6)
+    assert rerank.postprocess_nodes([], query_str=QUERY) == []
+    with pytest.raises(ValueError, match="a reranker needs the query"):
+        rerank.postprocess_nodes(nodes)
+    assert type(rerank).from_dict(rerank.to_dict()).top_n == 3
+
+
+def test_haystack_ranker(reranker: str, ranked: list[tuple[str, float]]) -> None:
+    module = adapter("haystack", "haystack")
+    from haystack import Document, Pipeline
+
+    documents = [Document(content=text) for text in TEXTS]
+    pipeline = Pipeline()
+    pipeline.add_component("ranker", module.MiniLMRanker(reranker, top_k=3))
+    again = Pipeline.loads(pipeline.dumps(), allowed_modules=[module.__name__])
+    for one in (pipeline, again):
+        found = one.run({"ranker": {"query": QUERY, "documents": documents}})["ranker"]["documents"]
+        assert [document.content for document in found] == [text for text, _ in ranked[:3]]
+        assert [document.score for document in found] == pytest.approx([score for _, score in ranked[:3]], abs=1e-6)
+    assert module.MiniLMRanker(reranker).run(QUERY, [])["documents"] == [] and documents[0].score is None
+
+
+def test_lancedb_reranker(reranker: str, ranked: list[tuple[str, float]], vectors: np.ndarray, tmp_path: Path) -> None:
+    module = adapter("lancedb", "lancedb")
+    import lancedb
+
+    rows = [{"text": text, "vector": vector} for text, vector in zip(TEXTS, vectors, strict=True)]
+    table = lancedb.connect(tmp_path).create_table("texts", rows)
+    table.create_fts_index("text")
+    by = module.MiniLMReranker(reranker)
+    vector = table.search(vectors[1]).rerank(by, query_string=QUERY).limit(4).to_list()
+    hybrid = table.search(query_type="hybrid").vector(vectors[1]).text("cat stocks kittens bread").rerank(by).to_list()
+    words = table.search("cat stocks", query_type="fts").rerank(by).limit(4).to_list()
+    assert [row["text"] for row in vector] == [text for text, _ in ranked]
+    got = [row["_relevance_score"] for row in vector]
+    assert got == pytest.approx([score for _, score in ranked], abs=1e-6)
+    for found, count in ((hybrid, 4), (words, 2)):
+        scores = [row["_relevance_score"] for row in found]
+        assert len(found) == count and scores == sorted(scores, reverse=True)
+    assert table.search(vectors[1]).where("text = 'none'").rerank(by, query_string=QUERY).to_list() == []

@@ -10,9 +10,10 @@ from xml.etree import ElementTree
 import numpy as np
 from click.testing import CliRunner
 
-from minilm import AutoModel, AutoTokenizer, SentenceTransformer, pipeline
+from minilm import AutoModel, AutoTokenizer, SentenceTransformer, pipeline, trace
 from minilm.cli import main
 from minilm.models.outputs import BertModelOutput, HeadOutput
+from minilm.sentences.modules import Dense
 from minilm.tokenizing.wordpiece import WordPieceTokenizer
 
 
@@ -105,6 +106,16 @@ def test_tokenizers(model_dir: Path) -> None:
     assert table(tokenizer) == {"title": "Tokenizer", **rows}
     readable = WordPieceTokenizer(tokenizer.get_vocab())
     assert repr(readable).startswith("WordPieceTokenizer(clean_text=True") and len(repr(readable)) < 400
+
+
+def test_parts(model_dir: Path) -> None:
+    model = SentenceTransformer(model_dir, backend="numpy")
+    assert repr(model.transformer.model.get_input_embeddings()) == "Embedding(float32 [30522, 384])"
+    first = trace(model, "hi")[0]
+    assert repr(first) == f"<{first}>" and len(repr(first)) < 300 and "\n" not in repr(first)
+    linear = {"weight": np.zeros((8, 384), np.float32), "bias": np.zeros(8, np.float32)}
+    shown = repr(Dense({"linear": linear}))
+    assert shown.startswith("Dense(activation=<function tanh") and shown.endswith("use_residual=False)")
 
 
 def test_backends(model_dir: Path) -> None:

@@ -1,6 +1,6 @@
 // Pictures of arrays: a heat map for many numbers, a matrix with names on both axes for few, and bars.
 
-import { colour, css, isLight } from "./colours.js";
+import { colour, css, isLight, shade } from "./colours.js";
 import { button, h, s } from "./dom.js";
 import { format } from "./numbers.js";
 import { saving } from "./save.js";
@@ -34,14 +34,10 @@ export function table(name, { data, rows, columns, rowNames, columnNames, first 
   return details;
 }
 
-function legend(most, signed) {
-  const canvas = h("canvas", { width: 64, height: 1, "aria-hidden": "true" });
-  const context = canvas.getContext("2d");
-  for (let i = 0; i < 64; i++) {
-    context.fillStyle = css(colour(signed ? (i / 31.5 - 1) * most : (i / 63) * most, most, signed));
-    context.fillRect(i, 0, 1, 1);
-  }
-  return h("span", { class: "legend", title: "What is larger has the colour at the end." }, format(signed ? -most : 0, 2), canvas, format(most, 2));
+function legend(most, signed, scale = colour) {
+  const stops = Array.from({ length: 13 }, (_, i) => css(scale(signed ? i / 6 - 1 : i / 12, 1, signed)));
+  const bar = h("span", { class: "scale", style: { background: `linear-gradient(to right, ${stops.join(", ")})` } });
+  return h("span", { class: "legend", title: "What is larger has the colour at the end." }, format(signed ? -most : 0, 2), bar, format(most, 2));
 }
 
 function paint(canvas, { data, rows, total, most, signed }, first, columns) {
@@ -71,7 +67,7 @@ export function thumbnail({ data, shape }, signed = true, most = strong(data)) {
  *
  * ``data`` is [rows, columns], flat; ``rowNames`` are written beside it.
  */
-export function heatmap(name, { data, columns, rowNames, signed = true, most = strong(data), unit = "component", height = 16, titled = true }) {
+export function heatmap(name, { data, columns, rowNames, signed = true, most = strong(data), unit = "component", height = 16, titled = true, named = true }) {
   const rows = data.length / columns;
   const all = { data, rows, total: columns, most, signed };
   let first = 0;
@@ -116,7 +112,7 @@ export function heatmap(name, { data, columns, rowNames, signed = true, most = s
   return h("figure", { class: "heatmap" },
     titled && h("figcaption", {}, name),
     h("div", { class: "heat-body" },
-      rowNames && h("div", { class: "row-names", "aria-hidden": "true" }, rowNames.map((text) => h("span", { style: { height: `${height}px`, lineHeight: `${height}px` }, title: text }, shorten(text)))),
+      named && rowNames && h("div", { class: "row-names", "aria-hidden": "true" }, rowNames.map((text) => h("span", { style: { height: `${height}px`, lineHeight: `${height}px` }, title: text }, shorten(text)))),
       h("div", { class: "heat-canvas" }, canvas, cursor)),
     h("div", { class: "figure-tools" }, readout, legend(most, signed),
       columns > 8 && h("span", { class: "zoom" }, button("+", () => zoom(0.4), { "aria-label": `Zoom in: ${name}` }), button("−", () => zoom(2.5), { "aria-label": `Zoom out: ${name}` })),
@@ -128,7 +124,8 @@ export function heatmap(name, { data, columns, rowNames, signed = true, most = s
 export function matrix(name, { data, rowNames, columnNames, signed = false, most = largest(data), digits = 2, picked, onpick, rowsAre = "", columnsAre = "" }) {
   const [rows, columns] = [rowNames.length, columnNames.length];
   if (Math.max(rows, columns) > 40) {
-    return heatmap(name, { data, columns, rowNames, signed, most, unit: "column", height: 12 });
+    const height = Math.max(3, Math.min(12, Math.floor(640 / rows))); // too low for names, if there are many
+    return heatmap(name, { data, columns, rowNames, named: height > 9, signed, most: strong(data), unit: "column", height });
   }
   const cell = Math.max(rows, columns) <= 16 ? 38 : 20;
   const [left, top] = [112, 92];
@@ -136,12 +133,13 @@ export function matrix(name, { data, rowNames, columnNames, signed = false, most
   for (let r = 0; r < rows; r++) {
     for (let c = 0; c < columns; c++) {
       const value = data[r * columns + c];
-      const shade = colour(value, most, signed);
+      const paint = shade(value, most);
       const chosen = picked && picked[0] === r && (picked[1] === c || picked[1] < 0);
       cells.push(s("g", { class: onpick ? "cell pick" : "cell", onclick: onpick && (() => onpick(r, c)) },
-        s("title", {}, `${rowNames[r]} → ${columnNames[c]}: ${format(value, 6)}`),
-        s("rect", { x: left + c * cell, y: top + r * cell, width: cell - 1, height: cell - 1, rx: 2, fill: css(shade), class: chosen ? "chosen" : "" }),
-        cell > 30 && s("text", { x: left + c * cell + cell / 2, y: top + r * cell + cell / 2 + 4, "text-anchor": "middle", class: isLight(shade) ? "on-light" : "on-dark" }, short(value, digits))));
+        cell <= 30 && s("title", {}, `${rowNames[r]} → ${columnNames[c]}: ${format(value, 6)}`),
+        s("rect", { x: left + c * cell, y: top + r * cell, width: cell - 1, height: cell - 1, rx: 2, fill: css(paint), class: chosen ? "chosen" : "" }),
+        value < 0 && s("path", { d: `M${left + c * cell} ${top + (r + 1) * cell - 1}l${cell - 1} ${1 - cell}m0 ${cell / 2}l${-cell / 2} ${cell / 2 - 1}m${-cell / 2} ${-cell / 2}l${cell / 2} ${1 - cell / 2}`, class: "hatch", stroke: isLight(paint) ? "#00000033" : "#ffffff44" }),
+        cell > 30 && s("text", { x: left + c * cell + cell / 2, y: top + r * cell + cell / 2 + 4, "text-anchor": "middle", class: isLight(paint) ? "on-light" : "on-dark" }, short(value, digits))));
     }
   }
   const names = [
@@ -152,7 +150,7 @@ export function matrix(name, { data, rowNames, columnNames, signed = false, most
   const size = [left + columns * cell + 2, top + rows * cell + 2];
   const picture = s("svg", { viewBox: `0 0 ${size.join(" ")}`, width: size[0], height: size[1], role: "img", "aria-label": name, class: "matrix" }, names.flat(), cells);
   return h("figure", {}, h("div", { class: "scroll-x", tabindex: 0, role: "region", "aria-label": name }, picture),
-    h("div", { class: "figure-tools" }, legend(most, signed), saving(picture, name)),
+    h("div", { class: "figure-tools" }, legend(most, signed, shade), saving(picture, name)),
     table(name, { data, rows, columns, rowNames, columnNames }));
 }
 

@@ -25,7 +25,9 @@ export function plane(title, places, labels, kinds, reach) {
     taken.push([line, left]);
     return line;
   };
-  const points = places.map(([a, b], i) => {
+  const fromTop = places.map((_, i) => i).sort((i, j) => places[j][1] - places[i][1]);
+  const points = fromTop.map((i) => {
+    const [a, b] = places[i];
     const [left, top] = [x(a), y(b)];
     const onLeft = a < -1e-3 * most;
     const line = free(top + 4, left);

@@ -62,7 +62,7 @@ export function python(model) {
   }
   if (state.view === "vector") return [...head, ...changing(model), `print(model.encode(${quote(question().text)}))`].join("\n");
   const layer = state.view.startsWith("layer.") ? state.view.slice(6) : "0";
-  return [...tracing(model), "for operation in operations:", "    print(operation)", `attention = next(one for one in operations if one.name == "encoder.layer.${layer}.attention.self")`, `print(attention.arrays["probabilities"][0, ${state.head}])  # [queries, keys] of head ${state.head + 1}`].join("\n");
+  return [...tracing(model), "for operation in operations:", "    print(operation)", `attention = next(one for one in operations if one.name.endswith("encoder.layer.${layer}.attention.self"))`, `print(attention.arrays["probabilities"][0, ${state.head}])  # [queries, keys] of head ${state.head + 1}`].join("\n");
 }
 
 export const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);

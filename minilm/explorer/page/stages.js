@@ -10,9 +10,12 @@ import { names } from "./tokens.js";
 
 const ROWS = 64; // of an array that are shown at a time
 
+/** The number of an operation by the end of its name: a model with a head has its encoder under a name of its own. */
+export const find = (stages, end) => stages.findIndex(({ name }) => name === end || name.endsWith(`.${end}`));
+
 /** The numbers of the operations of one layer, by what they do there. */
 export function layerStages(stages, layer) {
-  const at = (suffix) => stages.findIndex(({ name }) => name === `encoder.layer.${layer}.${suffix}`);
+  const at = (end) => find(stages, `encoder.layer.${layer}.${end}`);
   return {
     query: at("attention.self.query"),
     key: at("attention.self.key"),
@@ -26,13 +29,13 @@ export function layerStages(stages, layer) {
 
 /** The operations that give hidden states [tokens, hidden]: the embeddings, then each layer's last. */
 export function stateStages({ stages }, model) {
-  const first = stages.findIndex(({ name }) => name === "embeddings.projection");
+  const first = find(stages, "embeddings.projection");
   const layers = Array.from({ length: model.num_hidden_layers }, (_, n) => layerStages(stages, n).norm2);
   return [first >= 0 ? first : 0, ...layers];
 }
 
 /** The operations after the last layer. */
-export const afterLayers = ({ stages }) => stages.map((_, i) => i).filter((i) => !/^(embeddings|encoder)\b/.test(stages[i].name));
+export const afterLayers = ({ stages }) => stages.map((_, i) => i).filter((i) => !/(^|\.)(embeddings|encoder)\b/.test(stages[i].name));
 
 /** What is fetched of an array so that it can be shown as rows and columns, and how it is called. */
 function window2d(array, sizes, { tokens }) {

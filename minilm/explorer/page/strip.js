@@ -1,6 +1,7 @@
 // The stages from left to right, as the data flows; and what can be done with the result.
 
 import { arrays } from "./api.js";
+import { isDark } from "./colours.js";
 import { fill, h } from "./dom.js";
 import { thumbnail } from "./pictures.js";
 import { question, state, update } from "./state.js";
@@ -17,7 +18,12 @@ export function viewsOf(model) {
   };
 }
 
+let last = "";
+
 export function drawStrip(root, model, seen) {
+  const now = JSON.stringify([model.name, state.view, isDark(), question(state.which, seen.pair)]);
+  if (now === last) return;
+  last = now;
   const { before, flow, after } = viewsOf(model);
   const all = [...before, ...flow, ...after].map(([view]) => view);
   const step = ([view, label]) =>
@@ -37,7 +43,7 @@ export function drawStrip(root, model, seen) {
   };
   const current = root.querySelector("[aria-current]");
   if (current) root.scrollLeft = Math.max(0, current.offsetLeft - root.clientWidth / 2);
-  if (seen) pictures(root, model, seen);
+  pictures(root, model, seen);
 }
 
 /** Hidden states, small, into the steps: every eighth component of up to 24 tokens. */

@@ -2,6 +2,8 @@
 
 import { button, h } from "./dom.js";
 
+const MANY = 80; // tokens, which get a box of their own to scroll in
+
 /** Names that differ: a word that comes twice gets its place. */
 export function names(tokens) {
   const count = new Map();
@@ -11,7 +13,7 @@ export function names(tokens) {
 
 /** A row of tokens; ``onpick(place)`` chooses one. */
 export function chips(label, tokens, { picked, onpick, ids = false} = {}) {
-  return h("div", { class: "chips", role: "group", "aria-label": label, dir: "ltr" },
+  return h("div", { class: tokens.length > MANY ? "chips many" : "chips", role: "group", "aria-label": label, dir: "ltr" },
     tokens.map((token, i) =>
       button(h("span", {}, h("bdi", {}, token.text || "␀"), ids && h("small", {}, String(token.id)), h("span", { class: "hidden" }, `, token ${i}${token.masked ? ", switched off" : ""}`)), () => onpick(i), {
         class: ["chip", token.special && "special", token.masked && "masked"].filter(Boolean).join(" "),

@@ -1,16 +1,19 @@
 // Self-attention: all heads small, one of them large, and one score written out.
 
 import { arrays } from "./api.js";
+import { isDark } from "./colours.js";
 import { button, h, p, s, section } from "./dom.js";
 import { argmax, format, percent } from "./numbers.js";
-import { bars, heatmap, matrix, thumbnail } from "./pictures.js";
+import { bars, heatmap, matrix, strong, thumbnail } from "./pictures.js";
 import { saving } from "./save.js";
 import { question, state, update } from "./state.js";
 import { operation } from "./stages.js";
 import { chips, names, within } from "./tokens.js";
+import { padding } from "./view_tokens.js";
 
 const SMALL = 48; // tokens of a head that are shown small
-const LINES = 40; // tokens between which all lines are drawn
+const FEW = 24; // tokens up to which the strongest colour of the small pictures is 1
+const LINES = 40; // tokens between which lines are drawn
 
 /** One head as lines: on the left who looks, on the right where. The picked token stands out. */
 function lines(all, probabilities, picked) {
@@ -20,7 +23,6 @@ function lines(all, probabilities, picked) {
   const count = all.length;
   const drawn = [];
   for (let i = 0; i < count; i++) {
-    if (i !== picked && count > LINES) continue;
     for (let j = 0; j < count; j++) {
       const share = probabilities[i * count + j];
       if (share < 0.02) continue;
@@ -49,25 +51,38 @@ function writtenOut(model, seen, at, [head, query, key], [q, k, mask], shares) {
   const products = Float32Array.from(q.data, (x, c) => x * rowOfKey(key)[c]);
   const sum = products.reduce((a, b) => a + b, 0);
   const three = new Float32Array([...q.data, ...rowOfKey(key), ...products]);
+  const mostRows = 60;
   return section(`Why ${percent(shares[key])}? The score of “${rowNames[query]}” for “${rowNames[key]}”, written out`,
     p(`What “${rowNames[query]}” asks for is its query, what “${rowNames[key]}” offers is its key: ${width} numbers each. They are multiplied one by one, and added up: the better they fit, the larger the sum.`),
     heatmap("Query, key, and their products", { data: three, columns: width, rowNames: ["query", "key", "product"], height: 24 }),
     h("p", { class: "sum-line" }, `query · key = ${format(sum)}   →   divided by √${width}:   `, h("strong", { id: "score" }, format(scores[key])), "   →   softmax over all tokens:   ", h("strong", { id: "probability", title: String(shares[key]) }, format(shares[key]))),
-    h("div", { class: "scroll-x", tabindex: 0, role: "region", "aria-label": "Softmax, step by step" },
+    h("div", { class: count > mostRows ? "scroll" : "scroll-x", tabindex: 0, role: "region", "aria-label": "Softmax, step by step" },
       h("table", { class: "plain", "data-table": "softmax" }, h("caption", {}, `Softmax, step by step: the scores of “${rowNames[query]}”, less the largest of them, to the power of e; then each as a share of the sum, ${format(total)}`),
         h("thead", {}, h("tr", {}, ["looked at", "score", "+ mask", "eˣ", "share"].map((text) => h("th", { scope: "col" }, text)))),
         h("tbody", {}, rowNames.map((text, j) => h("tr", { class: j === key ? "chosen" : "" },
           h("th", { scope: "row" }, button(text, () => update({ key: j }), { class: "link", "data-focus": `key ${j}` })),
-          h("td", {}, format(scores[j])), h("td", {}, maskAt(j) < -1e30 ? "− ∞, nearly" : format(maskAt(j))), h("td", {}, format(exponentials[j])), h("td", { title: String(shares[j]) }, format(shares[j]))))))));
+          h("td", {}, format(scores[j])), h("td", {}, maskAt(j) < -1e30 ? "− ∞, nearly" : format(maskAt(j))), h("td", {}, format(exponentials[j])), h("td", { title: String(shares[j]) }, format(shares[j]))))))),
+    p("The mask takes tokens out that are filling, or switched off: a very large negative number is added to their scores, and their share becomes 0. Try it:"), padding());
+}
+
+const drawn = new WeakMap(); // the small pictures of all heads stay when another head is chosen
+
+function thumbnails(found, count) {
+  const theme = isDark();
+  if (drawn.get(found)?.theme !== theme) {
+    const size = found.shape.at(-1);
+    const most = size > FEW ? strong(found.data) : 1;
+    const one = (_, n) => thumbnail({ data: found.data.subarray(n * size * size, (n + 1) * size * size), shape: [size, size] }, false, most);
+    drawn.set(found, { theme, all: Array.from({ length: count }, one) });
+  }
+  return drawn.get(found).all;
 }
 
 function small(found, count, head) {
-  const size = found.shape.at(-1);
+  const pictures = thumbnails(found, count);
   return h("div", { class: "heads", role: "group", "aria-label": "Heads" },
-    Array.from({ length: count }, (_, n) => {
-      const data = found.data.subarray(n * size * size, (n + 1) * size * size);
-      return button(h("span", {}, thumbnail({ data, shape: [size, size] }, false, 1), h("small", {}, String(n + 1))), () => update({ head: n, key: -1 }), { "aria-pressed": String(n === head), "aria-label": `Head ${n + 1}`, class: "head", "data-focus": `head ${n}` });
-    }));
+    pictures.map((picture, n) =>
+      button(h("span", {}, picture, h("small", {}, String(n + 1))), () => update({ head: n, key: -1 }), { "aria-pressed": String(n === head), "aria-label": `Head ${n + 1}`, class: "head", "data-focus": `head ${n}` })));
 }
 
 export async function attention(model, seen, at) {
@@ -99,7 +114,7 @@ export async function attention(model, seen, at) {
     h("h3", {}, `Head ${head + 1}: where does “${rowNames[picked]}” look?`),
     chips("Choose a token", all, { picked, onpick: (token) => update({ token, key: -1 }) }),
     h("div", { class: "beside" },
-      lines(all, one.data, picked),
+      count <= LINES && lines(all, one.data, picked),
       matrix(`Attention, head ${head + 1}`, { data: one.data, rowNames, columnNames: rowNames, most: 1, picked: [picked, key], rowsAre: "rows look …", columnsAre: "… at columns", onpick: (token, key) => update({ token, key }) })),
     count <= LINES && h("div", { class: "beside" },
       h("div", {}, h("h4", {}, `Where “${rowNames[picked]}” looks`), bars("looks", show(row), { most: 1 })),

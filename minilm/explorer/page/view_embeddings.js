@@ -4,7 +4,7 @@ import { arrays } from "./api.js";
 import { h, p } from "./dom.js";
 import { heatmap } from "./pictures.js";
 import { question, state } from "./state.js";
-import { operation } from "./stages.js";
+import { find, operation } from "./stages.js";
 import { whichText } from "./texts.js";
 import { names } from "./tokens.js";
 
@@ -28,6 +28,6 @@ export async function embeddings(model, seen) {
     shown.map(([, title, says], i) => h("section", { class: "sum" }, h("h3", {}, title), p(says),
       heatmap(title, { data: found[i].data, columns: found[i].shape.at(-1), rowNames, titled: false }))),
     await operation(model, seen, 0, "The embeddings, all numbers"),
-    await operation(model, seen, seen.stages.findIndex(({ name }) => name === "embeddings.projection"), "The projection to the width of the layers"),
+    await operation(model, seen, find(seen.stages, "embeddings.projection"), "The projection to the width of the layers"),
   ];
 }

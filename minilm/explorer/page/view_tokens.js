@@ -8,7 +8,12 @@ import { whichText } from "./texts.js";
 const code = (text) => h("code", {}, h("bdi", {}, text));
 
 /** Python counts characters by code points, JavaScript by UTF-16 units. */
-const between = (characters, { start, end }) => characters.slice(start, end).join("");
+const between = (characters, { place: [start, end] }) => characters.slice(start, end).join("");
+
+/** Buttons that fill a text up. */
+export const padding = () =>
+  h("p", {}, button("−", () => update({ padding: Math.max(0, state.padding - 1) }), { "aria-label": "Less padding", disabled: state.padding === 0 }), ` ${state.padding} tokens of padding `,
+    button("+", () => update({ padding: Math.min(8, state.padding + 1) }), { "aria-label": "More padding" }));
 
 export function tokens(model, seen) {
   const all = seen.tokens;
@@ -16,7 +21,7 @@ export function tokens(model, seen) {
   const b = state.which === "b" && state.second;
   const texts = [[...(b ? state.second : state.text)], [...state.second]];
   const textOf = (token) => between(texts[token.sequence === 1 ? 1 : 0], token);
-  const changed = all.filter((token) => !token.special && token.text.replace(/^(##|▁|Ġ)/, "") !== textOf(token) && token.end > token.start);
+  const changed = all.filter((token) => !token.special && token.text.replace(/^(##|▁|Ġ)/, "") !== textOf(token) && token.place[1] > token.place[0]);
   const unknown = all.filter((token) => /^(\[UNK\]|<unk>)$/.test(token.text));
   const chosen = all[picked];
   return [
@@ -24,7 +29,7 @@ export function tokens(model, seen) {
     p(`The model reads no letters, it reads numbers. So the text is cut into pieces that stand in a vocabulary of ${model.vocab_size.toLocaleString("en")} pieces, and each piece has a number there. A frequent word is one piece; a rare one is put together from several.`),
     chips("Tokens", all, { picked, onpick: (token) => update({ token, key: -1 }), ids: true }),
     p("Token ", h("strong", {}, String(picked)), ": ", code(chosen.text), ` has the number ${chosen.id}`,
-      chosen.special ? ". It stands for no letters of the text: the model expects it there." : [" and stands for “", code(textOf(chosen)), `”, characters ${chosen.start} to ${chosen.end - 1}.`]),
+      chosen.special ? ". It stands for no letters of the text: the model expects it there." : [" and stands for “", code(textOf(chosen)), `”, characters ${chosen.place[0]} to ${chosen.place[1] - 1}.`]),
     seen.lost > 0 && h("p", { class: "note" }, `The text is too long: ${all.length} tokens are read, and ${seen.lost >= 10000 ? "more than 10,000" : seen.lost.toLocaleString("en")} more are cut off at the end.`),
     section("What is lost before the model reads",
       changed.length + unknown.length === 0 && p("Here: nothing but the spaces."),
@@ -32,7 +37,6 @@ export function tokens(model, seen) {
       unknown.length > 0 && p("Not in the vocabulary at all, and read as one and the same unknown: ", unknown.map((token) => [code(textOf(token)), " "]))),
     section("Padding",
       p("Texts that are computed together are filled up to one length. The mask sees to it that nobody looks at the filling. Add some, and see in a layer’s attention, and in the vector, that nothing changes."),
-      h("p", {}, button("−", () => update({ padding: Math.max(0, state.padding - 1) }), { "aria-label": "Less padding", disabled: state.padding === 0 }), ` ${state.padding} tokens of padding `,
-        button("+", () => update({ padding: Math.min(8, state.padding + 1) }), { "aria-label": "More padding" }))),
+      padding()),
   ];
 }

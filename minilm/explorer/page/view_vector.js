@@ -10,10 +10,12 @@ import { whichText } from "./texts.js";
 import { names } from "./tokens.js";
 
 const SAYS = {
-  mean: "the mean of all tokens: every token has the same say",
+  mean: "the mean over all tokens, in which every token has the same say",
   cls: "the vector of the first token, [CLS], which has looked at all others",
   max: "of each component the largest among all tokens",
 };
+
+const NAMES = { pooler: "Pooler: the checkpoint has it, this vector does not use it", pooling: "Pooling", normalize: "Normalize: length 1" };
 
 export async function vector(model, seen) {
   const last = stateStages(seen, model).at(-1);
@@ -35,6 +37,6 @@ export async function vector(model, seen) {
     p(`It is ${format(length)} long. Only its direction will count, so it is divided by that: now it has length ${format(Math.sqrt(dot(out.data, out.data)), 3)}.`),
     section("The vector", figureOf(`${out.data.length} numbers`, "where this text lies among all texts. This is what is stored in a vector database."),
       heatmap("Vector", { data: out.data, columns: out.data.length, rowNames: ["vector"], height: 36 })),
-    section("All numbers", ...(await Promise.all(afterLayers(seen).map((i) => operation(model, seen, i))))),
+    section("All numbers", ...(await Promise.all(afterLayers(seen).map((i) => operation(model, seen, i, NAMES[seen.stages[i].name]))))),
   ];
 }
