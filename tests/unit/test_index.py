@@ -514,3 +514,25 @@ def test_approximate_search_finds_the_nearest_and_what_changed_since(index: Inde
     assert texts("the red roof", True)[0] == "The red roof." and recall() >= 0.9
     with Index(index.path, index.model) as other:
         assert other.search("dog", 3, approximate=True, below=many)[0].path.startswith(str(many))
+
+
+def test_a_model_that_fails_to_load_ahead_is_tried_once(
+    index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.update(folder)
+    tried: list[str] = []
+
+    def fail(name: str, **settings: Any) -> Any:
+        tried.append(name)
+        raise FileNotFoundError("no such model")
+
+    monkeypatch.setattr("minilm.sentences.sentence_transformer.SentenceTransformer", fail)
+    with Index(index.path) as other:
+        other.prepare()
+        for thread in threading.enumerate():
+            if thread.name == "minilm-model":
+                thread.join()
+        for attempts in (1, 2):
+            with pytest.raises(FileNotFoundError, match="no such model"):
+                other.search("cat")
+            assert len(tried) == attempts
