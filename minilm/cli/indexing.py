@@ -130,7 +130,8 @@ def opened(file: Path, choice: ModelChoice, create: bool = True, **settings: Any
     """Open an index with the options of a command; a model that is not named is the one that the index has."""
     from ..indexing.index import Index
 
-    source = click.get_current_context().get_parameter_source("model")
+    source = click.get_current_context().get_parameter_source("name")  # of --model
+    assert source is not None
     named = source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
     loading: dict[str, Any] = {**choice.where, **choice.computing, "threads": choice.threads}
     return Index(file, choice.name if named else None, create=create, loading=loading, **settings)

@@ -166,6 +166,20 @@ def test_another_model_is_refused_in_one_line(notes: Path, tmp_path: Path, model
         assert said.count("\n") == 1 and "which gives other vectors" in said and str(other) in said
 
 
+def test_an_index_keeps_to_its_own_model(notes: Path, tmp_path: Path, model_dir: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(model_dir, other)
+    (other / "1_Pooling" / "config.json").write_text(
+        '{"word_embedding_dimension": 384, "pooling_mode_cls_token": true}'
+    )
+    run("index", ".", "--model", other)
+    (notes / "new.txt").write_text("Trains to Vienna leave every hour.\n")
+    assert run("search", "railway timetable", "--words", "-k", 1, code=1).stderr.startswith("Error: nothing in")
+    assert run("index").stdout == ".minilm/index.db: 3 unchanged; 4 passages\n"
+    (notes / "new.txt").write_text("Trains to Graz leave every hour.\n")
+    assert run("index").stdout == ".minilm/index.db: 1 changed, 2 unchanged; 4 passages\n"
+
+
 # ---- files as they are -----------------------------------------------------------------------------------------------
 
 
