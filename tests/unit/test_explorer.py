@@ -22,8 +22,10 @@ from minilm.explorer.changes import CHANGES, make_change
 from minilm.explorer.explorer import Explorer, Question, load
 from minilm.explorer.stages import SOURCES, cut_out, sources
 from minilm.functional import POOLINGS
-from minilm.models import BertForMaskedLM, BertForTokenClassification
+from minilm.models import BertForMaskedLM, BertForTokenClassification, BertModel
 from minilm.operations import Operations
+from minilm.sentences.modules import Normalize, Pooling
+from minilm.sentences.sentence_transformer import SentenceTransformer
 from minilm.serving.errors import ServiceError
 
 pytest.importorskip("orjson", reason="pip install 'minilm[serve]'")
@@ -207,6 +209,30 @@ def test_a_token_classifier_tells_labels_of_every_token() -> None:
     assert np.shape(explorer.show(Question("a b"))["labels"]) == (4, 3)
     with pytest.raises(TypeError, match="needs a tokenizer"):
         Explorer(model)
+
+
+FAMILIES = {
+    "no token types": {"type_vocab_size": 0},
+    "narrow embeddings": {"embedding_size": 6},
+    "relative positions": {"relative_attention_num_buckets": 8},
+    "shared layers": {"model_type": "albert"},
+    "positions from 2 on": {"first_position": 2, "pad_token_id": 1, "max_position_embeddings": 13},
+}
+
+
+@pytest.mark.parametrize("settings", FAMILIES.values(), ids=FAMILIES.keys())
+def test_other_families_tell_all_their_arrays(settings: dict[str, Any]) -> None:
+    network = tiny.with_head(BertModel, replace(tiny.CONFIG, **settings))
+    modules = [replace(tiny.embedder().model.transformer, model=network), Pooling(), Normalize()]
+    explorer, asked = Explorer(SentenceTransformer(modules=modules), "tiny"), Question("a b c", padding=1)
+    told = explorer.show(asked)
+    for i, stage in enumerate(told["stages"]):
+        for name, shape in stage["shapes"].items():
+            assert explorer.part(asked, i, name, []).shape == tuple(shape)
+    names = [stage["name"] for stage in told["stages"]]
+    assert {f"encoder.layer.{n}.attention.self" for n in range(2)} <= set(names)
+    for change in CHANGES:
+        assert -1 <= explorer.show(replace(asked, change=change, layer=1))["cosine_to_unchanged"] <= 1 + 1e-6
 
 
 # ---- what the page is told, and errors -------------------------------------------------------------------------------
