@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from .rows import Rows, Source
 from .units import Dedupe, Feed, Unit, make_unit
 
 WAITING_PARTS = 2  # that may wait to be written
+DEDUPED_PARTS = 8  # that are read, with --dedupe, before those of their texts that are new are computed
 
 Progress = Callable[[int, int | None], None]
 
@@ -106,21 +107,32 @@ class Work:
         settings = self.parts.settings
         known: dict[str, Part | None] = {}
         none = model.encode([], show_progress_bar=False, **settings.encoding)
-        feed = Feed(self._units(shares, is_done, known))
-        size = min(settings.part_rows, WINDOW_TEXTS)
-        more = {"on_lost": feed.on_lost, "read_ahead": True, **settings.encoding}
-        chunks: Any = model.encode_chunks(feed.texts(), size, **more)
+        units = self._units(shares, is_done, known)
+        # else a reader in search of a new text would hold all of the input
+        windows = _windows(units, DEDUPED_PARTS) if settings.dedupe else [units]
 
         def write(unit: Unit) -> None:
             known[unit.name] = self.parts.write(unit)
             on_rows(len(unit.null))
 
-        with closing(chunks), _in_a_thread(write) as write_soon:
-            finished = (unit for _, vectors in chunks for unit in feed.take(vectors))
-            for unit in itertools.chain(finished, feed.rest()):
-                unit.finish(none.shape[1], none.dtype)
-                write_soon(unit)
+        with _in_a_thread(write) as write_soon:
+            for window in windows:
+                with closing(self._computed(model, window)) as finished:
+                    for unit in finished:
+                        unit.finish(none.shape[1], none.dtype)
+                        write_soon(unit)
         return known
+
+    def _computed(self, model: SentenceTransformer, units: Iterator[Unit]) -> Generator[Unit, None, None]:
+        """Yield units as soon as the vectors of their texts are there."""
+        settings = self.parts.settings
+        feed = Feed(units)
+        more = {"on_lost": feed.on_lost, "read_ahead": True, **settings.encoding}
+        chunks: Any = model.encode_chunks(feed.texts(), min(settings.part_rows, WINDOW_TEXTS), **more)
+        with closing(chunks):
+            for _, vectors in chunks:
+                yield from feed.take(vectors)
+        yield from feed.rest()
 
     def _units(
         self, shares: Iterable[Share], is_done: Callable[[str], bool], known: dict[str, Part | None]
@@ -154,6 +166,12 @@ class Work:
 def part_name(number: int, block: int) -> str:
     """Return the name of a part, without a suffix: the numbers of its source and of its block there."""
     return f"part-{number:05d}-{block:06d}"
+
+
+def _windows(units: Iterator[Unit], size: int) -> Iterator[Iterator[Unit]]:
+    """Yield the units, so many at a time; each must be taken before the next are asked for."""
+    for first in units:
+        yield itertools.chain([first], itertools.islice(units, size - 1))
 
 
 @contextmanager

@@ -25,8 +25,9 @@ from click.testing import CliRunner
 from serving_models import embedder
 
 from minilm import SentenceTransformer
-from minilm.bulk import ModelName, Settings, embed_files
+from minilm.bulk import ModelName, Settings, embed_files, work
 from minilm.bulk.folders import open_folder
+from minilm.bulk.parts import Parts
 from minilm.cli import main
 from minilm.vectors.quantization import quantization_ranges, quantize_embeddings
 
@@ -195,6 +196,29 @@ def test_a_text_that_comes_again_is_embedded_once(run: Any, model: Any, tmp_path
     counts, table = run(tmp_path / "x.parquet", dedupe=True, output="few")
     check(model, table, texts)
     assert 9 < counts["computed"] < 28
+
+
+def test_deduping_does_not_read_far_ahead(run: Any, model: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("minilm.bulk.work.DEDUPED_PARTS", 2)
+    held, most = [0], [0]
+    make, write = work.make_unit, Parts.write
+
+    def counted(*given: Any) -> Any:
+        held[0] += 1
+        most[0] = max(most[0], held[0])
+        return make(*given)
+
+    def written(self: Any, unit: Any) -> Any:
+        held[0] -= 1
+        return write(self, unit)
+
+    monkeypatch.setattr(work, "make_unit", counted)
+    monkeypatch.setattr(Parts, "write", written)
+    texts = ["a", "b"] * 60
+    pq.write_table(pa.table({"text": texts}), tmp_path / "x.parquet")
+    counts, table = run(tmp_path / "x.parquet", dedupe=True)
+    check(model, table, texts)
+    assert (counts["parts"], counts["computed"]) == (40, 2) and most[0] < 10
 
 
 # ---- bad rows --------------------------------------------------------------------------------------------------------
