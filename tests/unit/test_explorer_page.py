@@ -203,9 +203,15 @@ def test_other_models_show_words_and_labels(page: Page, site: Site) -> None:
     told = np.array(site.explorers["tiny-labels"].show(Question("a b"))["labels"])
     shown = page.table("labels of tokens")
     assert [row[3] for row in shown] == [tiny.LABELS[i] for i in told.argmax(axis=1)]
+    assert page.js("return document.querySelectorAll('#text-second').length") == 0
     for view in ("tokens", "layer.1", "change"):
         assert page.text("#message") == ""
         page.click(page.find(f'[data-view="{view}"]'))
+    page.click(page.button("ReLU instead of GELU"))
+    changed = np.array(site.explorers["tiny-labels"].show(Question("a b", change="ReLU"))["labels"])
+    assert page.js("return document.querySelectorAll('[data-table=\"labels of tokens\"]').length") == 2
+    now = page.js("return [...document.querySelectorAll('[data-table=\"labels of tokens\"]')].at(-1).innerText")
+    assert all(f"{one:.4f}" in now for one in changed.max(axis=1))
 
 
 # ---- what people type ------------------------------------------------------------------------------------------------
