@@ -87,7 +87,7 @@ def typed(question: str, keys: str) -> Typed:
 
     Examples
     --------
-    >>> typed("who pais", "\x7f\x7f\x7fys")
+    >>> typed("who pais", "\x7f\x7fys")
     Typed(question='who pays', ended='')
     >>> typed("who pays", "\x1b[A\x17?\r")
     Typed(question='who ?', ended='keep')
