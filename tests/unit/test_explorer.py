@@ -24,7 +24,7 @@ from minilm.explorer.stages import SOURCES, cut_out, sources
 from minilm.functional import POOLINGS
 from minilm.models import BertForMaskedLM, BertForTokenClassification, BertModel
 from minilm.operations import Operations
-from minilm.sentences.modules import Normalize, Pooling
+from minilm.sentences.modules import Dense, Normalize, Pooling
 from minilm.sentences.sentence_transformer import SentenceTransformer
 from minilm.serving.errors import ServiceError
 
@@ -103,6 +103,15 @@ def test_a_pass_is_computed_once_and_forgotten_when_there_are_many(monkeypatch: 
     assert explorer.run(Question("a")) is not first
 
 
+def test_who_waits_too_long_for_others_is_told(
+    explorer: Explorer, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minilm.explorer.explorer.PATIENCE", 0.01)
+    with explorer._lock:
+        answer = ask(client, "run", question={"text": "a"})
+    assert answer.status_code == 429 and answer.headers["retry-after"] == "5" and "too much" in answer.json()["error"]
+
+
 def test_tokens_tell_their_place_and_what_was_cut(client: Any) -> None:
     told = ask(client, "run", question={"text": "A b " * 10}).json()
     assert told["lost"] == 11 and len(told["tokens"]) == 11
@@ -167,6 +176,18 @@ def test_the_split_adds_up_to_the_cosine(explorer: Explorer, client: Any) -> Non
     cosine = explorer.embedder.similarity(*explorer.embedder.encode([TEXT["text"], "s s"]))[0, 0]
     assert split.shape == (6, 4)
     assert told["cosine"] == pytest.approx(split.sum(), abs=1e-6) == pytest.approx(cosine, abs=1e-6)
+
+
+def test_a_cosine_that_is_no_sum_over_tokens_is_not_split(client: Any) -> None:
+    transformer = tiny.embedder().model.transformer
+    dense = Dense({"linear": {"weight": np.eye(5, 12, dtype=np.float32)}})
+    for modules, reason in (
+        ([transformer, Pooling(), dense], "Dense layer"),
+        ([transformer, Pooling(("mean", "cls"))], "several poolings"),
+    ):
+        explorer = Explorer(SentenceTransformer(modules=modules), "tiny")
+        cosine, split, told = explorer.compare(Question("a b"), Question("s"))
+        assert -1 <= cosine <= 1 and split is None and reason in told
 
 
 def test_the_nearest_and_their_map(explorer: Explorer, client: Any) -> None:
