@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from .work import Share, Work
 SHARE_PARTS = 4  # parts that an actor makes at a time
 MOST_THREADS = 8  # of an actor: more of them would wait for Python's lock
 RESTARTS = 20  # of an actor that died: what kills it every time is an error
-SILENCE = 60  # seconds without a start, after which a warning says what is waited for
+GIVEN_BACK = 5  # seconds after which the CPUs of a job that has just ended are surely free
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Ray:
             chosen = replace(model, name=name, loading={**model.loading, "threads": threads})
             options = {"num_cpus": max(threads - 1, 0.5), "max_restarts": RESTARTS, "max_task_retries": -1}
             worker = ray.remote(Worker).options(scheduling_strategy="SPREAD", **options)
+            _warn_if_full(options["num_cpus"])
             shares = _left(work, done, found)
             shared = ray.put(work)
             running: dict[Any, Any] = {}  # what will be the result of a share → the actor that does it
@@ -84,7 +86,7 @@ class Ray:
                 actor = worker.remote(shared, chosen, described)
                 running[actor.do.remote(share)] = actor
             while running:
-                reference = _next(list(running), options["num_cpus"])
+                (reference,), _ = ray.wait(list(running))
                 actor = running.pop(reference)
                 parts, rows = _result(reference)
                 found.update(parts)
@@ -139,17 +141,20 @@ def _actors(nodes: list[dict[str, Any]], threads: int | None) -> tuple[int, int]
     return threads, sum(max(count // threads, 1) for count in cpus)
 
 
-def _next(references: list[Any], asked: float) -> Any:
-    """Wait for a share; say what is waited for if no CPUs are free."""
+def _warn_if_full(asked: float) -> None:
+    """Warn if no actor can start now: Ray would wait without a word."""
     import ray
 
-    while True:
-        ready, _ = ray.wait(references, timeout=SILENCE)
-        if ready:
-            return ready[0]
-        states = ray.available_resources().get("CPU", 0)
-        if len(references) == 1 and states < asked:
-            warnings.warn(f"Ray has {states:g} CPUs free, an actor asks for {asked:g}: others hold them", stacklevel=2)
+    for _ in range(GIVEN_BACK * 10):
+        free = ray.available_resources().get("CPU", 0)
+        if free >= asked:
+            return
+        time.sleep(0.1)
+    warnings.warn(
+        f"Ray has {free:g} CPUs free, and an actor asks for {asked:g}: it waits until others give theirs back, or give "
+        "the model fewer threads",
+        stacklevel=2,
+    )
 
 
 def _result(reference: Any) -> Any:

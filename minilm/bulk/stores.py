@@ -68,6 +68,11 @@ def is_uri(name: str) -> bool:
     return found is not None and found[1] != "file"
 
 
+def shown(uri: str) -> str:
+    """Return a URI without the keys that one of S3 or of Google's store can hold."""
+    return re.sub(r"^(s3|gs|gcs)://[^/@]*@", r"\1://", uri)
+
+
 def local_path(name: str) -> str:
     """Return a path of this machine, absolute, from a path or a ``file://`` URI."""
     return os.path.abspath(fs.FileSystem.from_uri(name)[1] if name.startswith("file://") else name)
@@ -117,8 +122,7 @@ def place_of(uri: str) -> Place:
     scheme, authority, path, query = found[1], found[2], found[3], found[4] or ""
     with errors_of(uri):
         system, root = _system(scheme, authority, query)
-    bucket = authority.rpartition("@")[2] if scheme in ("s3", "gs", "gcs") else authority  # what is before it is a key
-    return Place(system, root, path.strip("/"), f"{scheme}://{bucket}")
+    return Place(system, root, path.strip("/"), shown(f"{scheme}://{authority}"))
 
 
 @lru_cache(maxsize=16)
@@ -155,19 +159,19 @@ def errors_of(uri: str) -> Iterator[None]:
     try:
         yield
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{uri}: {error}") from None
+        raise ValueError(f"{shown(uri)}: {error}") from None
     except OSError as error:
-        told = str(error)
-        if is_uri(uri) and "NO_SUCH_BUCKET" in told:
-            raise FileNotFoundError(f"{uri}: there is no such bucket") from error
-        if is_uri(uri) and re.search("ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE|CLIENT_ID|TOKEN|code 40[13]", told):
+        if not is_uri(uri):
+            raise
+        told = str(error).partition("\n")[0]
+        if "NO_SUCH_BUCKET" in told:
+            raise FileNotFoundError(f"{shown(uri)}: there is no such bucket") from error
+        if re.search("ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE|CLIENT_ID|TOKEN|code 40[13]", told):
             raise PermissionError(
-                f"{uri}: access is denied: check the store's credentials, such as AWS_ACCESS_KEY_ID and "
-                f"AWS_SECRET_ACCESS_KEY, and what they may do ({told.splitlines()[0]})"
+                f"{shown(uri)}: access is denied: check the store's credentials, such as AWS_ACCESS_KEY_ID and "
+                f"AWS_SECRET_ACCESS_KEY, and what they may do ({told})"
             ) from error
-        if is_uri(uri):
-            raise type(error)(f"{uri}: {told.splitlines()[0]}") from error
-        raise
+        raise type(error)(f"{shown(uri)}: {told}") from error
 
 
 # ---- names and patterns ----------------------------------------------------------------------------------------------
@@ -185,11 +189,12 @@ def find_files(given: str) -> list[File]:
     """
     found = _in_store(given) if is_uri(given) else _local(given)
     if not found:
-        raise FileNotFoundError(f"no file fits {given!r}")
+        raise FileNotFoundError(f"no file fits {shown(given)!r}")
     return found
 
 
 def _folder_error(given: str) -> ValueError:
+    given = shown(given)
     pattern = f"{given.rstrip('/')}/*.parquet" if is_uri(given) else os.path.join(given, "*.parquet")
     return ValueError(f"{given} is a folder: give a pattern of files, such as '{pattern}'")
 

@@ -71,7 +71,7 @@ def reranked(hits: Sequence[Hit], query: str, reranker: CrossEncoder) -> list[Hi
 
 
 class Searcher:
-    """Searches a store; keeps its levels in memory from one question to the next.
+    """Searches a store. From the second question on it keeps the levels in memory.
 
     Parameters
     ----------

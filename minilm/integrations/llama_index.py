@@ -18,10 +18,8 @@ class MiniLMEmbedding(BaseEmbedding):
 
     Parameters
     ----------
-    model_name
-        A folder, or a name on the Hugging Face Hub.
-    loading
-        Further arguments of `minilm.SentenceTransformer`.
+    model_name, loading
+        As in `minilm.bulk.ModelName`.
     settings
         Those of ``BaseEmbedding``, such as ``embed_batch_size``.
     """

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from serving_models import embedder
 
 from minilm.bulk import ModelName, Settings, embed_files
 from minilm.bulk.folders import open_folder
-from minilm.bulk.stores import find_files, is_uri, place_of
+from minilm.bulk.stores import errors_of, find_files, is_uri, place_of
 
 ROOT = Path(__file__).parents[2]
 TEXTS = [None if i == 7 else f"text {chr(97 + i % 26)} {chr(97 + i % 7)}" for i in range(40)]
@@ -201,6 +202,22 @@ def test_keys_and_settings_in_a_uri_are_not_shown(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     place = place_of("s3://key:secret@bucket/a/b*?region=us-east-2&scheme=http")
     assert str(place) == "s3://bucket/a/b*" and place.path(place.inside) == "bucket/a/b*"
+    for uri in ("s3://key:secret@bucket/a", "s3://bucket/a"):
+        with pytest.raises(OSError, match=r"^s3://bucket/a: it burns$"), errors_of(uri):
+            raise OSError("it burns\nwith details")
+    with pytest.raises(ValueError, match=r"^s3://bucket/a: what is it$"), errors_of("s3://key:secret@bucket/a"):
+        raise pa.ArrowInvalid("what is it")
+
+
+def test_another_plan_that_came_meanwhile_is_an_error(name: ModelName, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec", reason="opens stores that pyarrow does not")
+    (tmp_path / "x.csv").write_text("text,n\na,1\n")
+    folder = open_folder("memory://bucket/raced")
+    with pytest.raises(ValueError, match=r"memory://bucket/raced has another plan: settings.part_rows was 9 and is 4"):
+        embed_files([tmp_path / "x.csv"], str(folder), SETTINGS, name, on_rows=lambda rows, total: folder.write_json(
+            "_plan.json", folder.read_json("_plan.json") | {"settings": asdict(replace(SETTINGS, part_rows=9))}
+        ))  # fmt: skip
+    assert "_SUCCESS" not in folder.names()
 
 
 def test_files_of_this_machine_by_uri(tmp_path: Path, name: ModelName) -> None:
