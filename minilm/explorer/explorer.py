@@ -32,6 +32,7 @@ KINDS = {SentenceTransformer: "vector", BertForMaskedLM: "words", BertForTokenCl
 MOST_BYTES = 96 << 20  # of arrays that are kept
 PATIENCE = 10.0  # seconds for which a pass waits for others
 FIELDS = ("text", "id", "special", "place", "sequence", "masked")  # of a token; its place counts characters
+NONE = np.empty(0)
 MOST_WORDS = 8  # candidates for a mask
 
 
@@ -89,8 +90,7 @@ class Pass:
     @property
     def nbytes(self) -> int:
         """How much memory the arrays take that are not the model's own."""
-        made = ("output", "probabilities")
-        return sum(one.arrays[name].nbytes for one in self.record for name in made if name in one.arrays)
+        return sum(one.arrays["output"].nbytes + one.arrays.get("probabilities", NONE).nbytes for one in self.record)
 
 
 class Explorer:
@@ -123,10 +123,8 @@ class Explorer:
             raise TypeError(f"a {type(model).__name__} needs a tokenizer: give Explorer(model, tokenizer=…)")
         self.tokenizer: Tokenizer = found
         self.name: str = name or found.name_or_path or type(model).__name__
-        positions = self.network.config.max_tokens
-        self.limit: int = (
-            model.max_seq_length if isinstance(model, TextModel) else min(positions, found.model_max_length)
-        )
+        limit = model.max_seq_length if isinstance(model, TextModel) else found.model_max_length
+        self.limit: int = min(limit, self.network.config.max_tokens)
         self._passes: OrderedDict[Question, Pass] = OrderedDict()
         self._lock = threading.Lock()  # one pass at a time: it has all cores
 
@@ -230,12 +228,8 @@ class Explorer:
     def show(self, question: Question) -> dict[str, Any]:
         """Return a pass as the page shows it; what is large is fetched by `part`."""
         done = self.run(question)
-        answer = {
-            "tokens": done.tokens,
-            "lost": done.lost,
-            "stages": [describe(operation) for operation in done.record],
-            "labels": [], "words": [],
-        }  # fmt: skip
+        stages = [describe(operation) for operation in done.record]
+        answer = {"tokens": done.tokens, "lost": done.lost, "stages": stages, "labels": [], "words": []}
         if self.kind == "words":
             answer["words"] = self._words(done)
         elif self.kind.endswith("labels"):
@@ -312,7 +306,8 @@ def load(name: str, **settings: Any) -> Explorer:
     heads: dict[str, Any] = {"ForMaskedLM": BertForMaskedLM, "ForTokenClassification": BertForTokenClassification}
     for end, cls in heads.items():
         if any(str(one).endswith(end) for one in architectures):
-            computing = {key: settings[key] for key in ("backend", "device", "dtype") if settings.get(key)}
-            model = cls.from_pretrained(name, **where, **computing)
-            return Explorer(model, name, tokenizer=tokenizer_from_files(files))
+            computing = {key: settings.get(key) for key in ("backend", "device", "dtype")}
+            return Explorer(
+                cls.from_pretrained(name, **where, **computing), name, tokenizer=tokenizer_from_files(files)
+            )
     return Explorer(load_model(name, **settings).model, name)

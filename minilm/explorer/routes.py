@@ -23,8 +23,7 @@ from .changes import CHANGES
 from .explorer import Explorer, Question
 
 MOST_BYTES = 1 << 18  # of a request
-MOST_SENTENCES = 200
-MOST_SLICES = 256
+MOST_SENTENCES, MOST_SLICES = 200, 256
 PAGE = Path(__file__).with_name("page")
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HEADERS = {
@@ -46,8 +45,7 @@ def question(body: Body, field: str = "question") -> Question:
     if not isinstance(off, list) or not all(type(one) is int for one in off):
         raise asked.wrong("off", "a list of integers")
     numbers = {name: asked.count(name) or 0 for name in ("padding", "layer", "head")}
-    change = asked.text("change", "")
-    if change and change not in CHANGES:
+    if (change := asked.text("change", "")) and change not in CHANGES:
         raise asked.wrong("change", f"one of {', '.join(CHANGES)}")
     return Question(asked.text("text"), asked.maybe_text("second"), tuple(sorted(set(off))), change=change, **numbers)
 

@@ -42,10 +42,10 @@ def sources() -> dict[str, dict[str, str]]:
     names |= {"functional.erf": None}
     found = {}
     for name in names:
-        module, _, function = name.partition(".")
-        code = inspect.getsource(getattr(modules[module], function))
-        summary = (inspect.getdoc(getattr(modules[module], function)) or "").partition("\n")[0]
-        found[name] = {"source": code, "summary": summary, "formula": summary.split("``")[1] if "``" in summary else ""}
+        function = getattr(modules[name.partition(".")[0]], name.partition(".")[2])
+        summary = (inspect.getdoc(function) or "").partition("\n")[0]
+        formula = summary.split("``")[1] if "``" in summary else ""
+        found[name] = {"source": inspect.getsource(function), "formula": formula}
     return found
 
 
@@ -99,8 +99,7 @@ def cut_out(array: np.ndarray, slices: Sequence[Any]) -> np.ndarray:
         elif isinstance(one, list) and [*map(type, one)] == [int, int, int] and min(one) >= 0 < one[2]:
             index.append(slice(*one))
         else:
-            where = f"`slice` {axis} must be an index from 0 to {size - 1}, or [start, stop, step]"
-            raise ServiceError("Validation", where)
+            raise ServiceError("Validation", f"`slice` {axis} must be an index below {size}, or [start, stop, step]")
     part = array[tuple(index)]
     if part.size > MOST_NUMBERS:
         raise ServiceError("Validation", f"{part.size} numbers are too many at a time: ask for {MOST_NUMBERS} at most")
