@@ -160,7 +160,7 @@ def _lines_around(hit: Hit, context: int) -> list[tuple[int, str]]:
 
     try:
         with open(hit.path, "rb") as file:
-            lines = decode(file.read()).split("\n")
+            lines = decode(file.read()).removesuffix("\n").split("\n")
     except (OSError, Unreadable):
         return []
     first, last = max(1, hit.line - context), min(len(lines), hit.last_line + context)

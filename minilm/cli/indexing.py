@@ -51,6 +51,9 @@ index_file: Callable[[Any], Any] = click.option(
 @click.option("--precision", type=click.Choice(["float32", "int8"]),
               help="How vectors are kept: int8 takes a fourth of the room. Default: as the index was made, or "
               "float32.")  # fmt: skip
+@click.option("--approximate", is_flag=True,
+              help="Also make a graph for 'minilm search --approximate': for many millions of passages (pip install "
+              "usearch).")  # fmt: skip
 @click.option("--watch", is_flag=True, help="Go on, and take up what changes, until Ctrl-C.")
 @model_options()
 def index(
@@ -58,6 +61,7 @@ def index(
     file: Path | None,
     passage_tokens: int | None,
     precision: str | None,
+    approximate: bool,
     watch: bool,
     choice: ModelChoice,
 ) -> None:
@@ -78,6 +82,8 @@ def index(
         raise click.UsageError(f"No PATH, and there is no {HOME} here or above: name the folder to index.")
     with opened(file or _new_index(paths), choice, passage_tokens=passage_tokens, precision=precision) as store:
         _update(store, paths)
+        if approximate:
+            store.build_graph()
         while watch:
             time.sleep(WATCH_SECONDS)
             _update(store, (), only_changes=True)
@@ -124,7 +130,8 @@ def opened(file: Path, choice: ModelChoice, create: bool = True, **settings: Any
     """Open an index with the options of a command; a model that is not named is the one that the index has."""
     from ..indexing.index import Index
 
-    source = click.get_current_context().get_parameter_source("model")
+    source = click.get_current_context().get_parameter_source("name")  # of --model
+    assert source is not None
     named = source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
     loading: dict[str, Any] = {**choice.where, **choice.computing, "threads": choice.threads}
     return Index(file, choice.name if named else None, create=create, loading=loading, **settings)

@@ -87,7 +87,7 @@ def typed(question: str, keys: str) -> Typed:
 
     Examples
     --------
-    >>> typed("who pais", "\x7f\x7f\x7fys")
+    >>> typed("who pais", "\x7f\x7fys")
     Typed(question='who pays', ended='')
     >>> typed("who pays", "\x1b[A\x17?\r")
     Typed(question='who ?', ended='keep')
@@ -132,7 +132,8 @@ def _on_screen(answer: Answer) -> tuple[str, list[Hit]]:
                 return answered, hits if question.ended == "keep" else []
             size = shutil.get_terminal_size()
             if drawn != (answered, size):
-                lines = list(shown_hits(hits, NearestSentence(answered), size.columns))  # by words: quick
+                columns = size.columns - 1  # what clears the rest of a full line would take its last character
+                lines = list(shown_hits(hits, NearestSentence(answered), columns))  # by words: quick
                 _write(frame(answered, lines, status, size))
                 drawn = (answered, size)
             question = typed(answered, read())

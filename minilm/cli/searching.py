@@ -46,6 +46,7 @@ MANY_FILES = 20_000  # looking whether one of so many has changed takes longer t
 @click.option("-i", "--interactive", is_flag=True, help="Answer questions as they are typed; all arguments are FILEs.")
 @click.option("--meaning", "mode", flag_value="meaning", help="Compare meanings alone.")
 @click.option("--words", "mode", flag_value="words", help="Compare words alone; needs an index.")
+@click.option("--approximate", is_flag=True, help="Look into the graph of 'minilm index --approximate'.")
 @click.option("--rerank", is_flag=True, help="Let a cross-encoder sort the first 50: slower, and more exact.")
 @click.option("--reranker", metavar="NAME", help=f"Rerank with this one. Default: {DEFAULT_RERANKER}.")
 @click.option("-k", "--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many to show.")
@@ -63,6 +64,7 @@ def search(
     file: Path | None,
     interactive: bool,
     mode: str | None,
+    approximate: bool,
     rerank: bool,
     reranker: str | None,
     top_k: int,
@@ -88,7 +90,7 @@ def search(
             os.stat(name)  # names what is not there
     wanted = Wanted(
         files, top_k * 5 if look["only_files"] else top_k, mode or "both", min_score,
-        choice.cross_encoder(reranker or DEFAULT_RERANKER) if rerank or reranker else None,
+        choice.cross_encoder(reranker or DEFAULT_RERANKER) if rerank or reranker else None, approximate,
     )  # fmt: skip
     look = {"top_k": top_k, **look}
     found = _index_for(file, files)
@@ -96,8 +98,8 @@ def search(
         with opened(found, choice, create=False) as index:
             _search_index(index, query, wanted, look, interactive)
         return
-    if interactive or mode == "words":
-        flag = "-i" if interactive else "--words"
+    if interactive or approximate or mode == "words":
+        flag = "-i" if interactive else "--approximate" if approximate else "--words"
         raise click.UsageError(f"{flag} needs an index: make one with 'minilm index PATH'.")
     model = choice.sentence_transformer(similarity_fn_name="cosine", truncation="silent")
     _print(_in_files(model, query, wanted, by_paragraph), _nearest(query, lambda: model), **look)
@@ -112,6 +114,7 @@ class Wanted:
     mode: str
     min_score: float | None
     reranker: CrossEncoder | None
+    approximate: bool
 
 
 def _index_for(file: Path | None, files: Sequence[str]) -> Path | None:
@@ -146,6 +149,8 @@ def _nearest(query: str, model: Callable[[], Any]) -> Nearest:
 
 
 def _search_index(index: Index, query: str, wanted: Wanted, look: dict[str, Any], interactive: bool) -> None:
+    if wanted.approximate:
+        click.echo("Note: approximate: near vectors are looked up in a graph of usearch, not all compared.", err=True)
     if wanted.mode != "words":
         index.prepare()
     _refresh(index)
@@ -153,7 +158,7 @@ def _search_index(index: Index, query: str, wanted: Wanted, look: dict[str, Any]
     def answer(question: str) -> list[Hit]:
         return index.search(
             question, wanted.top_k, mode=wanted.mode, below=wanted.files, min_score=wanted.min_score,
-            reranker=wanted.reranker,
+            reranker=wanted.reranker, approximate=wanted.approximate,
         )  # fmt: skip
 
     if interactive:

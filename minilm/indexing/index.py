@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .model import IndexModel
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..sentences.cross_encoder import CrossEncoder
     from ..sentences.sentence_transformer import SentenceTransformer
+    from .graph import Graph
     from .searching import Hit, Searcher
 
 
@@ -246,6 +248,25 @@ class Index:
             update = Update(self._store, self._model, _no_skip, _no_progress)
             return update.run(iter(()), lambda path: any(is_below(path, one) for one in gone)).removed
 
+    @cached_property
+    def _graph(self) -> Graph:
+        from .graph import Graph
+
+        return Graph(self._store)
+
+    def build_graph(self) -> None:
+        """Make, or bring up to date, the graph of near vectors for ``approximate`` search, in a file beside the index.
+
+        What changes later is found all the same: it is compared exactly until the graph is built again.
+
+        Raises
+        ------
+        ImportError
+            Without usearch.
+        """
+        with self._store.alone():
+            self._graph.update()
+
     # ---- searching ---------------------------------------------------------------------------------------------------
 
     def search(
@@ -258,6 +279,7 @@ class Index:
         min_score: float | None = None,
         reranker: CrossEncoder | None = None,
         vector: Any = None,
+        approximate: bool = False,
     ) -> list[Hit]:
         """Find the passages that answer a query.
 
@@ -279,6 +301,9 @@ class Index:
             `minilm.indexing.searching.RERANKED` hits, and sorts them anew: slower, and more exact.
         vector
             The vector of the query, float32 [components], of length 1, if it is known already; else the model is asked.
+        approximate
+            Whether to look into the graph that `build_graph` made, and compare what is near there, in place of
+            comparing all vectors: for many millions of passages. With ``below``, or phrases, all are compared.
 
         Returns
         -------
@@ -290,6 +315,8 @@ class Index:
         ValueError
             For an unknown ``mode``, a ``top_k`` below 1, a reranker of several labels, and a model that the index was
             not made with.
+        FileNotFoundError
+            If ``approximate``, and there is no graph.
         """
         from ..config import check_count
         from .searching import MODES, RERANKED, Searcher, reranked
@@ -307,5 +334,6 @@ class Index:
         inside = [os.path.abspath(path) for path in paths]
         question = parse(query)
         embed = self._model.embed if vector is None else lambda text: vector
-        hits = self._searcher.search(question, embed, count, mode, inside, min_score)
+        graph = self._graph if approximate else None
+        hits = self._searcher.search(question, embed, count, mode, inside, min_score, graph)
         return hits if reranker is None else reranked(hits, question.text, reranker)[:top_k]

@@ -80,6 +80,7 @@ class IndexModel:
         self.precision: str = precision or kept or "float32"
         self._loaded: SentenceTransformer | None = None
         self._is_quick_start = False
+        self._failed: Exception | None = None  # what `begin` met
         self._lock = threading.Lock()
 
     def _made(self) -> dict[str, Any]:
@@ -101,13 +102,16 @@ class IndexModel:
         def check() -> None:  # the weights, by their digest, beside the imports: it does not need Python's lock
             from ..loading.hub import find_files
 
-            with contextlib.suppress(Exception):  # the one who needs the model gets the same error
+            with contextlib.suppress(Exception):  # loading meets the same error
                 revision = self._loading.get("revision")
                 find_files(self._name(made), revision=revision, local_files_only=True).get("model.safetensors")
 
         def load() -> None:
-            with contextlib.suppress(Exception):
-                self.get()
+            with self._lock:
+                try:
+                    self._load_for(0)
+                except Exception as error:  # is raised where the model is needed
+                    self._failed = error
 
         if made and self._given is None:
             for step in (check, load):
@@ -129,14 +133,20 @@ class IndexModel:
             If the index was made with another model, or other settings.
         """
         with self._lock:
-            few = size <= QUICK_BYTES and "numba" not in sys.modules
-            if self._loaded is None or (self._is_quick_start and not few):
-                made = self._made()
-                model = self._load(made, few)
-                self._is_quick_start = few
-                self._compare(model, made)
-                self._loaded = model
-            return self._loaded
+            failed, self._failed = self._failed, None
+            if failed is not None:
+                raise failed
+            return self._load_for(size)
+
+    def _load_for(self, size: int) -> SentenceTransformer:
+        few = size <= QUICK_BYTES and "numba" not in sys.modules
+        if self._loaded is None or (self._is_quick_start and not few):
+            made = self._made()
+            model = self._load(made, few)
+            self._is_quick_start = few
+            self._compare(model, made)
+            self._loaded = model
+        return self._loaded
 
     def _load(self, made: Mapping[str, Any], few: bool) -> SentenceTransformer:
         if self._given is not None:

@@ -16,8 +16,10 @@ from .walking import is_below
 
 if TYPE_CHECKING:
     from ..sentences.cross_encoder import CrossEncoder
+    from .graph import Graph
 
 MODES = ("both", "meaning", "words")
+OVERSAMPLED = 3  # so many times the hits are taken from a graph, and compared exactly
 RERANKED = 50  # hits that a reranker reads: about half a second of a small one's time
 
 
@@ -69,7 +71,7 @@ def reranked(hits: Sequence[Hit], query: str, reranker: CrossEncoder) -> list[Hi
 
 
 class Searcher:
-    """Searches a store; keeps its levels in memory from one question to the next.
+    """Searches a store. From the second question on it keeps the levels in memory.
 
     Parameters
     ----------
@@ -92,6 +94,7 @@ class Searcher:
         mode: str,
         below: Sequence[str],
         min_score: float | None,
+        graph: Graph | None = None,
     ) -> list[Hit]:
         """Return the best hits; ``embed`` returns the vector of a text, of length 1, and is called if need be."""
         allowed = self._allowed(question, below)
@@ -103,7 +106,7 @@ class Searcher:
         with_words = set(ranked.get("words", ()))
         if mode != "words" or min_score is not None:
             vector = embed(question.text)
-            near = self._candidates(vector, pool, allowed) if mode != "words" else []
+            near = self._candidates(vector, pool, allowed, graph) if mode != "words" else []
             similarities = self._similarities(vector, sorted(with_words.union(near)))
             if mode != "words":  # of two texts with all the words, the nearer one is the better hit
                 ranked["meaning"] = sorted(near, key=lambda n: (-similarities[n], n))[:pool]
@@ -138,12 +141,18 @@ class Searcher:
         there = set(allowed)
         return [number for number in self._store.matching(expression) if number in there][:pool]
 
-    def _candidates(self, vector: Any, pool: int, allowed: Sequence[int] | None) -> list[int]:
+    def _candidates(
+        self, vector: Any, pool: int, allowed: Sequence[int] | None, graph: Graph | None = None
+    ) -> list[int]:
         def read(number: int) -> Block:
             rows = self._store.block(number)
             assert rows is not None  # no block ever leaves
             return Block.from_bytes(rows, len(vector))
 
+        if graph is not None and allowed is None:
+            near = graph.nearest(vector, OVERSAMPLED * pool)
+            changed = self._store.block_numbers(graph.revision)
+            return sorted({*near, *candidates(vector, changed, read, pool)})
         with self._lock:
             if not self._asked:  # who asks but once does not hold all blocks in memory
                 self._asked = True

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-_END = re.compile(r"""(?<=[.!?…。！？])["'”’)\]]*\s+(?=\S)""")
+_END = re.compile(r"""(?<=[.!?…])["'”’)\]]*\s+(?=\S)|(?<=[。！？])[”’」』）]*\s*(?=\S)""")
 _WORD = re.compile(r"\w+")
 LONGEST = 400  # characters of a sentence that are compared
 BUDGET = 1000  # characters of sentences that the model compares
@@ -21,6 +21,8 @@ def sentences(text: str) -> list[tuple[int, int]]:
     >>> text = "They sleep. They eat."
     >>> [text[start:end] for start, end in sentences(text)]
     ['They sleep. ', 'They eat.']
+    >>> sentences("猫は寝る。犬は走る。")
+    [(0, 5), (5, 10)]
     """
     return list(pairwise([0, *(match.end() for match in _END.finditer(text)), len(text)]))
 

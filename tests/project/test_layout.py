@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,13 @@ LADDER = (
     ("cli",),
 )  # fmt: skip
 RUNG = {folder: height for height, folders in enumerate(LADDER) for folder in folders}
+
+
+def test_contributing_shows_the_ladder() -> None:
+    text = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    shown = re.search(r"^    (cli → .*(?:\n +→ .*)*)", text, re.MULTILINE)
+    assert shown is not None
+    assert [tuple(rung.split(", ")) for rung in re.split(r"\s+→ ", shown[1])] == list(reversed(LADDER))
 
 
 def module_name(path: Path, root: Path) -> str:

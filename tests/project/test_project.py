@@ -66,6 +66,14 @@ def test_the_readmes_links_inside_lead_to_headings() -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
 
 
+def test_the_readmes_code_is_python() -> None:
+    """The blocks that need other packages, and so are not run here, too."""
+    blocks = [code for language, code in BLOCKS if language in ("py", "python")]
+    assert len(blocks) > 10
+    for code in blocks:
+        compile(code, "README.md", "exec")
+
+
 def test_the_readme_sets_up_with_two_commands() -> None:
     commands = [code for language, code in BLOCKS if language == "bash"]
     assert [command.partition(" && ")[2].split()[0] for command in commands] == ["minilm", "pytest"]

@@ -84,7 +84,7 @@ class Page:
     def turn(self) -> int:
         return int(self.js("return document.body?.dataset.turn || 0"))
 
-    def wait(self, code: str, seconds: float = 20) -> Any:
+    def wait(self, code: str, seconds: float = 40) -> Any:
         """Wait until an expression of JavaScript is true, and return it."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

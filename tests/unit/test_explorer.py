@@ -22,8 +22,10 @@ from minilm.explorer.changes import CHANGES, make_change
 from minilm.explorer.explorer import Explorer, Question, load
 from minilm.explorer.stages import SOURCES, cut_out, sources
 from minilm.functional import POOLINGS
-from minilm.models import BertForMaskedLM, BertForTokenClassification
+from minilm.models import BertForMaskedLM, BertForTokenClassification, BertModel
 from minilm.operations import Operations
+from minilm.sentences.modules import Dense, Normalize, Pooling
+from minilm.sentences.sentence_transformer import SentenceTransformer
 from minilm.serving.errors import ServiceError
 
 pytest.importorskip("orjson", reason="pip install 'minilm[serve]'")
@@ -101,6 +103,15 @@ def test_a_pass_is_computed_once_and_forgotten_when_there_are_many(monkeypatch: 
     assert explorer.run(Question("a")) is not first
 
 
+def test_who_waits_too_long_for_others_is_told(
+    explorer: Explorer, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minilm.explorer.explorer.PATIENCE", 0.01)
+    with explorer._lock:
+        answer = ask(client, "run", question={"text": "a"})
+    assert answer.status_code == 429 and answer.headers["retry-after"] == "5" and "too much" in answer.json()["error"]
+
+
 def test_tokens_tell_their_place_and_what_was_cut(client: Any) -> None:
     told = ask(client, "run", question={"text": "A b " * 10}).json()
     assert told["lost"] == 11 and len(told["tokens"]) == 11
@@ -167,6 +178,18 @@ def test_the_split_adds_up_to_the_cosine(explorer: Explorer, client: Any) -> Non
     assert told["cosine"] == pytest.approx(split.sum(), abs=1e-6) == pytest.approx(cosine, abs=1e-6)
 
 
+def test_a_cosine_that_is_no_sum_over_tokens_is_not_split(client: Any) -> None:
+    transformer = tiny.embedder().model.transformer
+    dense = Dense({"linear": {"weight": np.eye(5, 12, dtype=np.float32)}})
+    for modules, reason in (
+        ([transformer, Pooling(), dense], "Dense layer"),
+        ([transformer, Pooling(("mean", "cls"))], "several poolings"),
+    ):
+        explorer = Explorer(SentenceTransformer(modules=modules), "tiny")
+        cosine, split, told = explorer.compare(Question("a b"), Question("s"))
+        assert -1 <= cosine <= 1 and split is None and reason in told
+
+
 def test_the_nearest_and_their_map(explorer: Explorer, client: Any) -> None:
     told = ask(client, "nearest", text="a b", sentences=["a b", "s"]).json()
     assert told["cosines"][0] == pytest.approx(1, abs=1e-6) and told["cosines"][1] < 0.99999
@@ -207,6 +230,30 @@ def test_a_token_classifier_tells_labels_of_every_token() -> None:
     assert np.shape(explorer.show(Question("a b"))["labels"]) == (4, 3)
     with pytest.raises(TypeError, match="needs a tokenizer"):
         Explorer(model)
+
+
+FAMILIES = {
+    "no token types": {"type_vocab_size": 0},
+    "narrow embeddings": {"embedding_size": 6},
+    "relative positions": {"relative_attention_num_buckets": 8},
+    "shared layers": {"model_type": "albert"},
+    "positions from 2 on": {"first_position": 2, "pad_token_id": 1, "max_position_embeddings": 13},
+}
+
+
+@pytest.mark.parametrize("settings", FAMILIES.values(), ids=FAMILIES.keys())
+def test_other_families_tell_all_their_arrays(settings: dict[str, Any]) -> None:
+    network = tiny.with_head(BertModel, replace(tiny.CONFIG, **settings))
+    modules = [replace(tiny.embedder().model.transformer, model=network), Pooling(), Normalize()]
+    explorer, asked = Explorer(SentenceTransformer(modules=modules), "tiny"), Question("a b c", padding=1)
+    told = explorer.show(asked)
+    for i, stage in enumerate(told["stages"]):
+        for name, shape in stage["shapes"].items():
+            assert explorer.part(asked, i, name, []).shape == tuple(shape)
+    names = [stage["name"] for stage in told["stages"]]
+    assert {f"encoder.layer.{n}.attention.self" for n in range(2)} <= set(names)
+    for change in CHANGES:
+        assert -1 <= explorer.show(replace(asked, change=change, layer=1))["cosine_to_unchanged"] <= 1 + 1e-6
 
 
 # ---- what the page is told, and errors -------------------------------------------------------------------------------

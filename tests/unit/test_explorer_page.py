@@ -138,6 +138,8 @@ def test_two_texts_and_words_switched_off(page: Page, explorer: Explorer) -> Non
     assert cosine == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-6)
     assert number(page.text("#cosine")) == pytest.approx(cosine, abs=6e-5) == number(page.text("#sum"))
     assert_shown(on_screen(page.table("Shares of the cosine")), split.astype(np.float64))
+    page.js("document.querySelector('[data-at=\"13\"] rect').dispatchEvent(new Event('pointerover', {bubbles: true}))")
+    assert page.text("section .readout") == f"the ·1 → lend: {split[1, 3]:.6f}"
     page.click(page.find('[data-focus="Tokens of the first text 2"]'))
     off, _, _ = explorer.compare(Question(TEXT, off=(2,)), Question(SECOND))
     assert number(page.text("#cosine")) == pytest.approx(off, abs=6e-5) and abs(off - cosine) > 0.01
@@ -201,9 +203,15 @@ def test_other_models_show_words_and_labels(page: Page, site: Site) -> None:
     told = np.array(site.explorers["tiny-labels"].show(Question("a b"))["labels"])
     shown = page.table("labels of tokens")
     assert [row[3] for row in shown] == [tiny.LABELS[i] for i in told.argmax(axis=1)]
+    assert page.js("return document.querySelectorAll('#text-second').length") == 0
     for view in ("tokens", "layer.1", "change"):
         assert page.text("#message") == ""
         page.click(page.find(f'[data-view="{view}"]'))
+    page.click(page.button("ReLU instead of GELU"))
+    changed = np.array(site.explorers["tiny-labels"].show(Question("a b", change="ReLU"))["labels"])
+    assert page.js("return document.querySelectorAll('[data-table=\"labels of tokens\"]').length") == 2
+    now = page.js("return [...document.querySelectorAll('[data-table=\"labels of tokens\"]')].at(-1).innerText")
+    assert all(f"{one:.4f}" in now for one in changed.max(axis=1))
 
 
 # ---- what people type ------------------------------------------------------------------------------------------------
@@ -213,7 +221,7 @@ ODD = {
     "10,000 words": "word " * 10_000,
     "emoji": "😀 👩‍👩‍👧 👍🏽",
     "right to left": "שלום עולם مرحبا",
-    "markup": "<script>window.broken = 1</script><img src=x onerror='window.broken = 1'>",
+    "markup": "<img src=x onerror='window.broken = 1'><script>window.broken = 1</script>",
     "controls": "a\x00b\u202ec\u0301",
 }
 
@@ -228,10 +236,10 @@ def test_any_text_is_shown_as_text(page: Page, text: str) -> None:
         text,
     )
     page.wait(f"Number(document.body.dataset.turn) > {before}")
-    for view in ("layer.0", "vector", "compare", "tokens"):
+    for view in ("layer.0", "vector", "compare", "nearest", "change", "tokens"):
         page.click(page.find(f'[data-view="{view}"]'))
+        assert page.js("return document.querySelectorAll('main script, main img').length") == 0
     assert page.js("return window.broken ?? null") is None and page.text("#message") == ""
-    assert page.js("return document.querySelectorAll('main script, main img').length") == 0
     assert "[CLS]" in page.text("main")
     assert ("9,746 more are cut off" in page.text("main")) == (len(text) > 10_000)
 

@@ -486,3 +486,53 @@ def test_the_model_compares_the_sentences_of_the_first_passages_and_words_those_
     assert [text[slice(*nearest(text))].split()[1] for _ in range(3)] == ["second", "second", "question"]
     assert asked[0] == ["a question"] and len(asked) == 3
     assert nearest("One sentence alone") == (0, 18) and len(asked) == 3
+
+
+def test_approximate_search_finds_the_nearest_and_what_changed_since(index: Index, many: Path) -> None:
+    pytest.importorskip("usearch", reason="the graph needs: pip install usearch")
+    index.update(many)
+    with pytest.raises(FileNotFoundError, match="minilm index --approximate"):
+        index.search("cat", approximate=True)
+    index.build_graph()
+    queries = ["the red roof", "who pays the rent", "dog", "six five four"]
+
+    def texts(query: str, approximate: bool) -> list[str]:
+        return [hit.text for hit in index.search(query, 5, mode="meaning", approximate=approximate)]
+
+    def recall() -> float:
+        pairs = [(set(texts(query, False)), set(texts(query, True))) for query in queries]
+        return sum(len(exact & found) for exact, found in pairs) / sum(len(exact) for exact, _ in pairs)
+
+    assert recall() >= 0.9
+    near = texts("the red roof", True)[0]
+    next(file for file in many.iterdir() if near in file.read_text()).unlink()
+    (many / "new.txt").write_text("The red roof.")
+    index.update()
+    found = texts("the red roof", True)  # without a new graph
+    assert near not in found and found[0] == "The red roof." and recall() >= 0.9
+    index.build_graph()
+    assert texts("the red roof", True)[0] == "The red roof." and recall() >= 0.9
+    with Index(index.path, index.model) as other:
+        assert other.search("dog", 3, approximate=True, below=many)[0].path.startswith(str(many))
+
+
+def test_a_model_that_fails_to_load_ahead_is_tried_once(
+    index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.update(folder)
+    tried: list[str] = []
+
+    def fail(name: str, **settings: Any) -> Any:
+        tried.append(name)
+        raise FileNotFoundError("no such model")
+
+    monkeypatch.setattr("minilm.sentences.sentence_transformer.SentenceTransformer", fail)
+    with Index(index.path) as other:
+        other.prepare()
+        for thread in threading.enumerate():
+            if thread.name == "minilm-model":
+                thread.join()
+        for attempts in (1, 2):
+            with pytest.raises(FileNotFoundError, match="no such model"):
+                other.search("cat")
+            assert len(tried) == attempts

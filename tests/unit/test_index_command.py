@@ -101,7 +101,6 @@ def test_hits_as_json_with_context_and_with_what_is_far(notes: Path) -> None:
         "house.md:5: # Pets",
         "house.md:6: ",
         "house.md:7: A cat may stay.",
-        "house.md-8- ",
     ]
     assert run(*search, "a pet", "-k", 1, "--scores").stdout.split()[0] == f"{row['similarity']:.2f}"
     assert "nothing is near" in run(*search, "quantum chromodynamics").stderr
@@ -145,6 +144,16 @@ def test_a_reranker_sorts_hits_of_an_index_and_of_files(notes: Path, monkeypatch
     assert "weather" in row["text"]
 
 
+def test_an_approximate_search_says_so(notes: Path) -> None:
+    pytest.importorskip("usearch", reason="the graph needs: pip install usearch")
+    run("index", ".", "--precision", "int8")
+    assert "minilm index --approximate" in run("search", "cinema", "--approximate", code=1).stderr
+    assert run("index", "--approximate").stdout == ".minilm/index.db: 2 unchanged; 3 passages\n"
+    result = run("search", "cinema", "--approximate", "-k", 1)
+    assert result.stdout.startswith("deep/films.txt:1: ") and "approximate" in result.stderr
+    assert "made with vectors in int8" in run("index", "--precision", "float32", code=1).stderr
+
+
 def test_another_model_is_refused_in_one_line(notes: Path, tmp_path: Path, model_dir: Path) -> None:
     run("index", ".")
     other = tmp_path / "other"
@@ -155,6 +164,20 @@ def test_another_model_is_refused_in_one_line(notes: Path, tmp_path: Path, model
     for command in (["index"], ["search", "a pet"]):
         said = run(*command, "--model", other, code=1).stderr
         assert said.count("\n") == 1 and "which gives other vectors" in said and str(other) in said
+
+
+def test_an_index_keeps_to_its_own_model(notes: Path, tmp_path: Path, model_dir: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(model_dir, other)
+    (other / "1_Pooling" / "config.json").write_text(
+        '{"word_embedding_dimension": 384, "pooling_mode_cls_token": true}'
+    )
+    run("index", ".", "--model", other)
+    (notes / "new.txt").write_text("Trains to Vienna leave every hour.\n")
+    assert run("search", "railway timetable", "--words", "-k", 1, code=1).stderr.startswith("Error: nothing in")
+    assert run("index").stdout == ".minilm/index.db: 3 unchanged; 4 passages\n"
+    (notes / "new.txt").write_text("Trains to Graz leave every hour.\n")
+    assert run("index").stdout == ".minilm/index.db: 1 changed, 2 unchanged; 4 passages\n"
 
 
 # ---- files as they are -----------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 // The page: when the state changes, ask the server, and draw.
 
 import { describe, Problem, run, setKey } from "./api.js";
+import { isDark } from "./colours.js";
 import { button, fill, h } from "./dom.js";
 import { milliseconds } from "./numbers.js";
 import { python } from "./python.js";
@@ -53,7 +54,11 @@ function showCode(text) {
   say(h("pre", { tabindex: 0 }, h("code", {}, text)), close);
 }
 
+let toolsOf = null;
+
 function drawTools(model) {
+  if (toolsOf === model) return;
+  toolsOf = model;
   fill(root("tools"),
     model.models.length > 1 && h("label", { class: "select" }, "Model ",
       h("select", { onchange: (event) => update({ model: event.target.value, open: -1, view: "tokens" }) },
@@ -61,15 +66,32 @@ function drawTools(model) {
     button("Copy link", () => copy(location.href, "The link is copied.")),
     button("Copy as Python", () => { const code = python(model); showCode(code); copy(code, "The Python is copied."); }),
     button("Light or dark", () => {
-      const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-      document.documentElement.dataset.theme = dark ? "light" : "dark";
+      document.documentElement.dataset.theme = isDark() ? "light" : "dark";
+      keep("theme", document.documentElement.dataset.theme);
       draw();
     }));
 }
 
+/** Remember something from visit to visit, where the browser allows it. */
+function keep(name, value) {
+  try {
+    localStorage.setItem(`minilm-${name}`, value);
+  } catch {
+    // then not
+  }
+}
+
+function kept(name) {
+  try {
+    return localStorage.getItem(`minilm-${name}`);
+  } catch {
+    return null;
+  }
+}
+
 // ---- drawing ----
 
-export async function draw() {
+async function draw() {
   const mine = ++turn;
   const begun = performance.now();
   try {
@@ -102,6 +124,7 @@ function banner() {
   return h("div", { class: "note" }, h("span", {}, "The network is changed: ", h("code", {}, state.change), "."), " ", button("Undo", () => update({ change: "" }), { "data-focus": "undo" }));
 }
 
+if (["light", "dark"].includes(kept("theme"))) document.documentElement.dataset.theme = kept("theme");
 subscribe(draw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 draw();

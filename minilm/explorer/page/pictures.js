@@ -135,8 +135,7 @@ export function matrix(name, { data, rowNames, columnNames, signed = false, most
       const value = data[r * columns + c];
       const paint = shade(value, most);
       const chosen = picked && picked[0] === r && (picked[1] === c || picked[1] < 0);
-      cells.push(s("g", { class: onpick ? "cell pick" : "cell", onclick: onpick && (() => onpick(r, c)) },
-        cell <= 30 && s("title", {}, `${rowNames[r]} → ${columnNames[c]}: ${format(value, 6)}`),
+      cells.push(s("g", { class: onpick ? "cell pick" : "cell", "data-at": r * columns + c, onclick: onpick && (() => onpick(r, c)) },
         s("rect", { x: left + c * cell, y: top + r * cell, width: cell - 1, height: cell - 1, rx: 2, fill: css(paint), class: chosen ? "chosen" : "" }),
         value < 0 && s("path", { d: `M${left + c * cell} ${top + (r + 1) * cell - 1}l${cell - 1} ${1 - cell}m0 ${cell / 2}l${-cell / 2} ${cell / 2 - 1}m${-cell / 2} ${-cell / 2}l${cell / 2} ${1 - cell / 2}`, class: "hatch", stroke: isLight(paint) ? "#00000033" : "#ffffff44" }),
         cell > 30 && s("text", { x: left + c * cell + cell / 2, y: top + r * cell + cell / 2 + 4, "text-anchor": "middle", class: isLight(paint) ? "on-light" : "on-dark" }, short(value, digits))));
@@ -149,8 +148,13 @@ export function matrix(name, { data, rowNames, columnNames, signed = false, most
   ];
   const size = [left + columns * cell + 2, top + rows * cell + 2];
   const picture = s("svg", { viewBox: `0 0 ${size.join(" ")}`, width: size[0], height: size[1], role: "img", "aria-label": name, class: "matrix" }, names.flat(), cells);
+  const readout = h("output", { class: "readout" }, "Point at a cell to read its number.");
+  picture.addEventListener("pointerover", (event) => {
+    const at = Number(event.target.closest("[data-at]")?.dataset.at ?? -1);
+    if (at >= 0) readout.textContent = `${rowNames[Math.floor(at / columns)]} → ${columnNames[at % columns]}: ${format(data[at], 6)}`;
+  });
   return h("figure", {}, h("div", { class: "scroll-x", tabindex: 0, role: "region", "aria-label": name }, picture),
-    h("div", { class: "figure-tools" }, legend(most, signed, shade), saving(picture, name)),
+    h("div", { class: "figure-tools" }, readout, legend(most, signed, shade), saving(picture, name)),
     table(name, { data, rows, columns, rowNames, columnNames }));
 }
 

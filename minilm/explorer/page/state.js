@@ -34,7 +34,7 @@ export const PRESETS = [
 ];
 
 // The six sentences in which the story follows its word; the first two are the texts of the first preset.
-export const SENTENCES = [
+const SENTENCES = [
   "The bank along the stream is green",
   "The bank beside the lake was steep",
   "The bank gave me a loan",
@@ -87,7 +87,7 @@ function read() {
   }
 }
 
-export function address() {
+function address() {
   const found = new URLSearchParams();
   for (const [name, value] of Object.entries(state)) {
     if (value !== DEFAULTS[name]) found.set(name, value);

@@ -5,10 +5,12 @@ import { PRESETS, state, update, updateTexts } from "./state.js";
 
 const WAIT = 180; // milliseconds after a key before the texts are read
 let waiting = 0;
+let drawnFor = "";
 
 function field(name, label, hint) {
   const commit = (event) => {
     clearTimeout(waiting);
+    waiting = 0;
     if (event.target.value !== state[name]) updateTexts({ [name]: event.target.value });
   };
   return h("label", { class: "field" }, h("span", {}, label),
@@ -29,18 +31,21 @@ function field(name, label, hint) {
 }
 
 export function drawTexts(root, model) {
-  const input = root.querySelector("#text-text");
-  if (input) { // the fields stay, for they are being typed in
+  const isVector = model.kind === "vector";
+  const readsTwo = isVector || model.kind === "labels";
+  if (drawnFor === model.kind) { // the fields stay, for they are being typed in
     for (const name of ["text", "second"]) {
       const one = root.querySelector(`#text-${name}`);
-      if (document.activeElement !== one || waiting === 0) one.value = state[name];
+      if (one && (document.activeElement !== one || waiting === 0)) one.value = state[name];
     }
   } else {
-    root.addEventListener("submit", (event) => event.preventDefault());
+    drawnFor = model.kind;
+    root.onsubmit = (event) => event.preventDefault();
     fill(root,
-      h("div", { class: "fields" }, field("text", "First text", "Type a sentence"), field("second", "Second text", model.kind === "vector" ? "and another, to compare" : "and another, if the model reads pairs")),
+      h("div", { class: "fields" }, field("text", readsTwo ? "First text" : "Text", "Type a sentence"),
+        readsTwo && field("second", "Second text", isVector ? "and another, to compare" : "and another, if the model reads pairs")),
       h("div", { class: "presets" }, h("span", { class: "quiet" }, "Examples"),
-        PRESETS.map(({ label, ...preset }) => button(label, () => updateTexts({ ...preset, view: model.kind === "vector" || preset.view === "tokens" ? preset.view : "tokens", which: "a", change: "" }))),
+        PRESETS.filter(({ view }) => isVector || view === "tokens").map(({ label, ...preset }) => button(label, () => updateTexts({ ...preset, which: "a", change: "" }))),
         model.mask_token && button("A covered word", () => updateTexts({ text: `The capital of France is ${model.mask_token}.`, second: "", view: "answer" }))));
   }
 }

@@ -19,8 +19,10 @@ function tokenLabels(model, { labels, tokens }) {
   return bars("labels of tokens", names(tokens).map((text, i) => [text, Math.max(...labels[i]), model.labels[argmax(labels[i])]]), { most: 1 });
 }
 
+/** What the model says of a text, in a few rows. */
+export const shown = (model, seen) => ({ words, labels, token_labels: tokenLabels })[model.kind](model, seen);
+
 export async function answer(model, seen) {
-  const shown = { words, labels, token_labels: tokenLabels }[model.kind];
   return [
     h("h2", {}, { words: "Which word is missing?", labels: "Which label?", token_labels: "Which label has each token?" }[model.kind]),
     shown(model, seen),

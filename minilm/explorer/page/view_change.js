@@ -1,11 +1,12 @@
 // Change it: another operation in the table, and what that does to the result.
 
-import { arrays, compare } from "./api.js";
+import { arrays, compare, run } from "./api.js";
 import { choice, figureOf, h, p, section, select } from "./dom.js";
 import { format } from "./numbers.js";
 import { heatmap } from "./pictures.js";
 import { question, state, update } from "./state.js";
 import { whichText } from "./texts.js";
+import { shown } from "./view_answer.js";
 
 const label = (summary) => summary.replace(/[.:].*/s, "");
 const count = (most) => Array.from({ length: most }, (_, n) => [n, String(n + 1)]);
@@ -18,9 +19,12 @@ function settings(model) {
 }
 
 async function effect(model, seen) {
-  if (model.kind !== "vector") return p("Open the last stage, and see what comes out now.");
-  const asked = question(state.which);
+  const asked = question(state.which, seen.pair);
   const { change, layer, head, ...plain } = asked;
+  if (model.kind !== "vector") {
+    const was = await run(plain);
+    return h("div", { class: "beside" }, h("div", {}, h("h3", {}, "As it was"), shown(model, was)), h("div", {}, h("h3", {}, "Now"), shown(model, seen)));
+  }
   const part = [{ stage: -1, array: "output", slice: [] }];
   const [[before], [after]] = await Promise.all([arrays(plain, part), arrays(asked, part)]);
   const data = new Float32Array([...before.data, ...after.data, ...after.data.map((x, i) => x - before.data[i])]);
@@ -38,6 +42,13 @@ async function effect(model, seen) {
   ];
 }
 
+const computing = (kind, text) => ({
+  vector: `changed.encode(${text})`,
+  labels: `changed.predict(${text})`,
+  words: `changed.fill_mask(${text})`,
+  token_labels: `changed(**tokenizer(${text}, return_tensors="np")).logits`,
+})[kind];
+
 export async function change(model, seen) {
   const names = Object.keys(model.changes);
   const chosen = model.changes[state.change];
@@ -52,6 +63,6 @@ export async function change(model, seen) {
     chosen && section("The table, in Python",
       h("pre", { tabindex: 0, role: "region", "aria-label": "The table in Python" }, h("code", {}, chosen.source.trimEnd())),
       p("To compute with it:"),
-      h("pre", { tabindex: 0, role: "region", "aria-label": "To compute with it" }, h("code", {}, `from minilm.explorer.changes import ${state.change}\nchanged = model.with_operations(${state.change}(${setting}))\nprint(changed.${model.kind === "vector" ? "encode" : "predict"}(${JSON.stringify(question().text)}))`))),
+      h("pre", { tabindex: 0, role: "region", "aria-label": "To compute with it" }, h("code", {}, `from minilm.explorer.changes import ${state.change}\nchanged = model.with_operations(${state.change}(${setting}))\nprint(${computing(model.kind, JSON.stringify(question().text))})`))),
   ];
 }
