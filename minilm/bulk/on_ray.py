@@ -83,8 +83,8 @@ class Ray:
             shared = ray.put(work)
             running: dict[Any, Any] = {}  # what will be the result of a share → the actor that does it
             for share in islice(shares, count):
-                actor = worker.remote(shared, chosen, described)
-                running[actor.do.remote(share)] = actor
+                actor = worker.remote(chosen, described)
+                running[actor.do.remote(shared, share)] = actor
             while running:
                 (reference,), _ = ray.wait(list(running))
                 actor = running.pop(reference)
@@ -92,7 +92,7 @@ class Ray:
                 found.update(parts)
                 on_rows(rows)
                 for share in islice(shares, 1):
-                    running[actor.do.remote(share)] = actor
+                    running[actor.do.remote(shared, share)] = actor
                 del actor  # one without a share ends, and leaves its CPUs to one that looks for a new node
         return found
 
@@ -100,8 +100,8 @@ class Ray:
 class Worker:
     """An actor: it loads the model once, and does one share after another."""
 
-    def __init__(self, work: Work, model: ModelName, described: dict[str, Any]) -> None:
-        self._work, self._name, self._described = work, model, described
+    def __init__(self, model: ModelName, described: dict[str, Any]) -> None:
+        self._name, self._described = model, described
         self._model: SentenceTransformer | None = None
 
     def _load(self) -> SentenceTransformer:
@@ -113,12 +113,12 @@ class Worker:
             raise ValueError(f"the model on node {os.uname().nodename} is another one: {'; '.join(found)}")
         return model
 
-    def do(self, share: Share) -> tuple[dict[str, Part | None], int]:
+    def do(self, work: Work, share: Share) -> tuple[dict[str, Part | None], int]:
         """Make the parts of a share that are not there; return all of them, and how many rows were done."""
         self._model = self._model or self._load()
         rows: list[int] = []
-        is_done = functools.cache(self._work.parts.has)
-        return self._work.do(self._model, [share], is_done, rows.append), sum(rows)
+        is_done = functools.cache(work.parts.has)
+        return work.do(self._model, [share], is_done, rows.append), sum(rows)
 
 
 def _left(work: Work, done: set[str], found: dict[str, Part | None]) -> Iterator[Share]:

@@ -90,20 +90,20 @@ def check(out: Path, counts: Any, inputs: list[str], name: ModelName) -> None:
 class Dying(on_ray.Worker):
     """Kills itself once, when it has made the first part of a share; slow enough that others are at work then."""
 
-    def do(self, share: Any) -> Any:
+    def do(self, work: Any, share: Any) -> Any:
         time.sleep(0.3)
         mark = Path(os.environ["MINILM_TEST_MARK"])
         if share.start == 8 and not mark.exists():
             mark.touch()
-            self._work.do(self._load(), [share._replace(stop=9)], lambda name: False, lambda rows: None)
+            work.do(self._load(), [share._replace(stop=9)], lambda name: False, lambda rows: None)
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().do(share)
+        return super().do(work, share)
 
 
 class Slow(on_ray.Worker):
-    def do(self, share: Any) -> Any:
+    def do(self, work: Any, share: Any) -> Any:
         time.sleep(0.3)
-        return super().do(share)
+        return super().do(work, share)
 
 
 @pytest.fixture
