@@ -1,8 +1,9 @@
-"""Tiny random models for the tests of the service: an embedder, a reranker, a classifier."""
+"""Tiny random models for tests of the service and of jobs: an embedder, a reranker, a classifier."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from minilm.config import BertConfig
 from minilm.models import BertForSequenceClassification, BertModel
 from minilm.parameters import unflatten
+from minilm.sentences.by_name import ModelName
 from minilm.sentences.cross_encoder import CrossEncoder
 from minilm.sentences.modules import Normalize, Pooling, Transformer
 from minilm.sentences.sentence_transformer import SentenceTransformer
@@ -48,6 +50,12 @@ def embedder(name: str = "tiny-embedder", **settings: Any) -> ServedModel:
     modules = [_transformer(BertModel, CONFIG), Pooling(), Normalize()]
     settings = {"threads": 2, "truncation": "silent", "prompts": {"query": "query: "}} | settings
     return ServedModel(SentenceTransformer(modules=modules, **settings), name)
+
+
+def saved_embedder(folder: Path) -> ModelName:
+    """The embedder in a folder, by its name, as another process loads it."""
+    embedder().model.save_pretrained(folder)
+    return ModelName(str(folder), {"backend": "numpy"})
 
 
 def reranker(name: str = "tiny-reranker") -> ServedModel:

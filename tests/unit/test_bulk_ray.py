@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 from ray.cluster_utils import Cluster
-from serving_models import embedder
+from serving_models import saved_embedder
 
 from minilm.bulk import ModelName, Settings, embed_files, on_ray
 from minilm.bulk.on_ray import Ray
@@ -39,9 +39,7 @@ SETTINGS = Settings(part_rows=3, id="n")
 
 @pytest.fixture(scope="module")
 def name(tmp_path_factory: pytest.TempPathFactory) -> ModelName:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    embedder().model.save_pretrained(folder)
-    return ModelName(str(folder), {"backend": "numpy"})
+    return saved_embedder(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")

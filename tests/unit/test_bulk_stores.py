@@ -21,7 +21,7 @@ pytest.importorskip("pyarrow", reason="jobs over files need: pip install 'minilm
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
-from serving_models import embedder
+from serving_models import saved_embedder
 
 from minilm.bulk import ModelName, Settings, embed_files
 from minilm.bulk.folders import open_folder
@@ -34,9 +34,7 @@ SETTINGS = Settings(part_rows=4, id="n")
 
 @pytest.fixture(scope="module")
 def name(tmp_path_factory: pytest.TempPathFactory) -> ModelName:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    embedder().model.save_pretrained(folder)
-    return ModelName(str(folder), {"backend": "numpy"})
+    return saved_embedder(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")

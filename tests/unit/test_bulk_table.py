@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("pyarrow", reason="Embed needs: pip install 'minilm[bulk]'")
 
 import pyarrow as pa
-from serving_models import embedder
+from serving_models import embedder, saved_embedder
 
 from minilm import SentenceTransformer
 from minilm.bulk import Embed, ModelName
@@ -24,9 +24,7 @@ TEXTS = ["a b", "c", None, "d e f g", ""]
 
 @pytest.fixture(scope="module")
 def name(tmp_path_factory: pytest.TempPathFactory) -> ModelName:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    embedder().model.save_pretrained(folder)
-    return ModelName(str(folder), {"backend": "numpy"})
+    return saved_embedder(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")
