@@ -9,6 +9,9 @@ True
 
 from __future__ import annotations
 
+from threading import get_ident
+from typing import Any
+
 from .. import functional
 from ..arrays import Array, array_namespace
 from ..operations import Operations
@@ -57,36 +60,54 @@ class EightBits(Operations):
         return super().linear(x, xp.round(weight / step) * step, bias)
 
 
-class NoHead(Operations):
+class InOneLayer(Operations):
+    """Knows its layer: a pass begins with the embeddings, a layer has two sublayers, each thread has its own pass."""
+
+    def __init__(self, layer: int = 0) -> None:
+        self.layer = layer
+        self._sublayers: dict[int, int] = {}  # that are done, by thread
+
+    def embeddings(self, *args: Any, **kwargs: Any) -> Array:
+        self._sublayers[get_ident()] = 0
+        return super().embeddings(*args, **kwargs)
+
+    def linear_add_layer_norm(
+        self, x: Array, residual: Array, weight: Array, bias: Array, norm_weight: Array, norm_bias: Array, eps: float
+    ) -> Array:
+        self._sublayers[get_ident()] += 1
+        return super().linear_add_layer_norm(x, residual, weight, bias, norm_weight, norm_bias, eps)
+
+    @property
+    def is_here(self) -> bool:
+        return self._sublayers[get_ident()] // 2 == self.layer
+
+
+class NoHead(InOneLayer):
     """One head off: in one layer it hands nothing over."""
 
     def __init__(self, layer: int = 0, head: int = 0) -> None:
-        self.layer, self.head, self.attentions = layer, head, 0
+        super().__init__(layer)
+        self.head = head
 
     def attention(
         self, query: Array, key: Array, value: Array, num_heads: int, extended_attention_mask: Array | None = None,
         need_probabilities: bool = True,
     ) -> tuple[Array, Array | None]:  # fmt: skip
-        self.attentions += 1
-        if self.attentions - 1 == self.layer:
+        if self.is_here:
             heads = array_namespace(value).arange(value.shape[-1]) // (value.shape[-1] // num_heads)
             value = value * (heads != self.head)
         return super().attention(query, key, value, num_heads, extended_attention_mask, need_probabilities)
 
 
-class NoLayer(Operations):
+class NoLayer(InOneLayer):
     """One layer out: what comes in goes out."""
-
-    def __init__(self, layer: int = 0) -> None:
-        self.layer, self.sublayers = layer, 0
 
     def linear_add_layer_norm(
         self, x: Array, residual: Array, weight: Array, bias: Array, norm_weight: Array, norm_bias: Array, eps: float
     ) -> Array:
-        self.sublayers += 1
-        if (self.sublayers - 1) // 2 == self.layer:
-            return residual
-        return super().linear_add_layer_norm(x, residual, weight, bias, norm_weight, norm_bias, eps)
+        here = self.is_here
+        y = super().linear_add_layer_norm(x, residual, weight, bias, norm_weight, norm_bias, eps)
+        return residual if here else y
 
 
 # By the names that requests have for them; the last two take a layer, and NoHead a head.
