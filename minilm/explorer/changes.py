@@ -9,6 +9,7 @@ True
 
 from __future__ import annotations
 
+import inspect
 from threading import get_ident
 from typing import Any
 
@@ -121,3 +122,9 @@ def make_change(name: str, layer: int, head: int) -> Operations:
     if name == "NoHead":
         return NoHead(layer, head)
     return NoLayer(layer) if name == "NoLayer" else CHANGES[name]()
+
+
+def source_of(change: type[Operations]) -> str:
+    """Return the lines of a table's class, those of the class here that it builds on before them."""
+    here = [cls for cls in reversed(change.__mro__) if cls.__module__ == __name__]
+    return "\n\n".join(inspect.getsource(cls) for cls in here)

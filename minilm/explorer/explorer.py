@@ -25,7 +25,7 @@ from ..serving.models import load_model
 from ..tokenizing.tokenizer import Tokenizer, tokenizer_from_files
 from ..vectors.similarity import cos_sim, pairwise_cos_sim
 from . import similarity
-from .changes import CHANGES, make_change
+from .changes import CHANGES, make_change, source_of
 from .stages import SOURCES, arrays_of, cut_out, describe, sources
 
 KINDS = {SentenceTransformer: "vector", BertForMaskedLM: "words", BertForTokenClassification: "token_labels"}
@@ -160,7 +160,7 @@ class Explorer:
             "activation_function": ACTIVATIONS[config.hidden_act].__name__,
             "labels": list(config.labels) if self.kind.endswith("labels") else [],
             "mask_token": self.tokenizer.mask_token if self.kind == "words" else None,
-            "changes": {name: {"summary": inspect.getdoc(change), "source": inspect.getsource(change)}
+            "changes": {name: {"summary": inspect.getdoc(change), "source": source_of(change)}
                         for name, change in CHANGES.items() if name != "FirstToken" or is_vector},
             "operations": SOURCES, "sources": sources(),
         }  # fmt: skip
