@@ -147,16 +147,21 @@ def test_an_iterator_is_read_in_the_thread_that_calls(model: SentenceTransformer
     pairs = CrossEncoder(modules=head(1)).predict_chunks(database.execute("select text, 'a' from texts"), 2)
     assert sum(len(texts) for texts, _ in pairs) == 21
 
-    readers: set[int] = set()
+    caller, readers, another = threading.get_ident(), set(), threading.Event()
 
     def texts() -> Iterator[str]:
         for text in TEXTS * 3:
             readers.add(threading.get_ident())
+            if threading.get_ident() != caller:
+                another.set()
             yield text
 
-    for read_ahead in (False, True):
-        assert sum(len(texts) for texts, _ in model.encode_chunks(texts(), 2, read_ahead=read_ahead)) == 21
-        assert (len(readers) > 1) == read_ahead
+    assert sum(len(texts) for texts, _ in model.encode_chunks(texts(), 2)) == 21
+    assert readers == {caller}
+    chunks = model.encode_chunks(texts(), 2, read_ahead=True)
+    assert len(next(chunks)[0]) == 2
+    assert another.wait(timeout=60)  # it reads the next texts while the caller does something else
+    assert sum(len(texts) for texts, _ in chunks) == 19
     database.close()
 
 
