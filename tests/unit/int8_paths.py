@@ -52,7 +52,7 @@ def check_integers(rows: int, depth: int) -> None:
         x[1, :2] = 1, -1
     groups = -(-depth // GROUP)
     quantized = np.empty(rows * (groups + 2), np.float32)
-    kernels.quantize(quantized, x.reshape(-1), inverse_factors, rows, groups)
+    kernels.quantize(quantized, x.reshape(-1), inverse_factors, np.empty(depth, np.float32), rows, groups)
     bits = quantized.view(np.int32)
     words, zeros = bits[: rows * groups], bits[rows * groups :][:rows]
     factors = np.float32(1) / inverse_factors

@@ -134,7 +134,11 @@ def arguments(name: str) -> list[Any]:
         "mean_pooling": [y, normal(len(y), 5, 11), RNG.integers(0, 2, (len(y), 5)).astype(np.float32)],
         "normalize": [y],
         "scale_mask_softmax": [y, np.float32(0.3), np.where(normal(2, 11) > 1, np.float32(-80), np.float32(0)), 4],
-        "attend": [normal(2 * (WIDTH + 3) * 2 * WIDTH) for _ in range(4)] + [2 * WIDTH, WIDTH + 3, 2, 0, 4],
+        "attend": [
+            *(normal(2 * (WIDTH + 3) * 2 * WIDTH) for _ in range(4)),
+            normal(kernels.numbers_of_attention(WIDTH, WIDTH + 3)),
+            *(2 * WIDTH, WIDTH + 3, 2, 0, 4),
+        ],
         "product": [
             *(normal(size) for size in ((ROWS + 3) * 2 * WIDTH, (ROWS + 3) * 5, 2 * 5 * WIDTH, 2 * WIDTH)),
             *(ROWS + 3, 5, 2 * WIDTH, 0, 2, True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import sys
 import threading
 import time
@@ -12,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba import njit
 
+from minilm.backends.int8 import workers as int8_workers
 from minilm.backends.numba import workers
 from minilm.backends.numba.target import ROWS, WIDTH
 from minilm.backends.numba.twins import NumbaOperations, place
@@ -97,6 +100,31 @@ def test_a_thread_that_does_not_get_the_pool_computes_alone(new_pool: workers.Po
     new_pool.board[workers.TAKEN] = 1
     np.testing.assert_array_equal(OPERATIONS.linear(x, weight), expected)
     assert new_pool.board.tolist() == [0] * workers.TAKEN + [1] + [0] * (workers.PLACES - workers.TAKEN - 1)
+
+
+def test_a_task_without_memory_is_not_posted(new_pool: workers.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    qkv = [normal(2, WIDTH + ROWS, 3 * WIDTH) for _ in range(3)]
+    expected = OPERATIONS.attention(*qkv, 3, need_probabilities=False)[0]
+
+    def no_memory(size: int) -> np.ndarray:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "aligned", no_memory)
+        with pytest.raises(MemoryError):
+            OPERATIONS.attention(*qkv, 3, need_probabilities=False)
+    assert new_pool.board[[workers.LEFT, workers.TAKEN]].tolist() == [0, 0]
+    np.testing.assert_array_equal(OPERATIONS.attention(*qkv, 3, need_probabilities=False)[0], expected)
+
+
+@pytest.mark.parametrize("cached", [workers.work, int8_workers.work], ids=["float32", "int8"])
+def test_a_piece_allocates_nothing(cached: Any) -> None:
+    """A thread that found no memory in the middle of a task would leave the one waiting that posted it."""
+    work = njit(**{name: value for name, value in cached.targetoptions.items() if name != "nopython"})(cached.py_func)
+    work(np.zeros(workers.PLACES, np.int64), 1, 0, 0, 0, *[workers.NOTHING] * 6, 0, 0, 0, 0)
+    called = set(re.findall(r"NRT_\w+", "".join(work.inspect_asm().values())))
+    assert "NRT_decref" in called  # the names are still those that Numba has
+    assert not {name for name in called if "alloc" in name.lower()}
 
 
 def test_many_threads_post_at_once(new_pool: workers.Pool) -> None:
@@ -208,7 +236,7 @@ def test_the_protocol_as_plain_python() -> None:
     )
     board = np.zeros(workers.PLACES, np.int64)
     flat = [a.reshape(-1) for a in (y, x, panels, bias)]
-    workers.work.py_func(board, 1, 2, workers.PRODUCT, 2, *flat, workers.NOTHING, rows, depth, columns)
+    workers.work.py_func(board, 1, 2, workers.PRODUCT, 2, *flat, *[workers.NOTHING] * 2, 0, rows, depth, columns)
     weight = panels.transpose(0, 2, 1).reshape(columns, depth)
     np.testing.assert_allclose(y, x @ weight.T + bias, rtol=1e-5, atol=1e-5)
     assert (board[workers.LEFT], board[workers.DONE], board[workers.TAKEN]) == (0, 2, 0)

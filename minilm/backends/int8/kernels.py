@@ -51,13 +51,14 @@ def _quantize_row(
 
 
 @part
-def quantize(quantized: np.ndarray, x: np.ndarray, inverse_factors: np.ndarray, rows: int, groups: int) -> None:
+def quantize(
+    quantized: np.ndarray, x: np.ndarray, inverse_factors: np.ndarray, scaled: np.ndarray, rows: int, groups: int
+) -> None:
     """Quantize every row of x [rows, in]: the bits of all words [rows, groups], of all zero points, then all steps.
 
-    Zero points are those of the stored activations, which are less OFFSET.
+    Zero points are those of the stored activations, which are less OFFSET. ``scaled`` has room for a row.
     """
     depth, bits = inverse_factors.shape[0], quantized.view(i32)
-    scaled = np.empty(depth, f32)
     for r in range(rows):
         words = bits[r * groups : (r + 1) * groups]
         words[groups - 1] = 0  # the last word may have activations beyond the row's end

@@ -17,7 +17,7 @@ from ...parameters import Params, flatten, unflatten
 from ..numba import twins as numba_twins
 from ..numba.target import FEW_ROWS
 from ..numba.twins import NumbaOperations, are_factors, are_rows, flat, release
-from ..numba.workers import NOTHING, Pool
+from ..numba.workers import LINE, NOTHING, Pool, aligned
 from . import workers
 from .reference import quantize_weight, smoothing_factors
 from .target import GROUP, WIDTH
@@ -25,7 +25,6 @@ from .target import GROUP, WIDTH
 # The weights whose products take nearly all of the time. Heads are small, and stay in float32.
 _QUANTIZED = re.compile(r"(.*)encoder\.layer\.(\d+)\.(.+)\.weight")
 
-LINE = 64  # bytes of a cache line
 FEW_COLUMNS = 4 * WIDTH  # columns that are quantized at once, so that the steps between take little memory
 
 
@@ -61,7 +60,7 @@ def _block_size(weight: np.ndarray) -> int:
     """Return how many float32 numbers the block of a weight has: full cache lines."""
     out, depth = weight.shape
     rows = _filled_up(out, WIDTH)
-    return _filled_up(rows * _filled_up(depth, GROUP) + 8 * rows + 4 * depth, LINE) // 4
+    return _filled_up(-(-(rows * _filled_up(depth, GROUP) + 8 * rows + 4 * depth) // 4), LINE)
 
 
 def place(params: Params) -> Params:
@@ -70,8 +69,8 @@ def place(params: Params) -> Params:
     weights = {name: array.view(QuantizedMatrix) for name, array in named.items() if _is_quantized(name, array)}
     others = numba_twins.place(unflatten({name: array for name, array in named.items() if name not in weights}))
     # As there: one block for all weights, for which NumPy asks for huge pages.
-    memory = np.zeros(sum(map(_block_size, weights.values())) + LINE // 4, np.float32)
-    at = -memory.ctypes.data // 4 % (LINE // 4)
+    memory, at = aligned(sum(map(_block_size, weights.values()))), 0
+    memory[:] = 0
     for name in sorted(weights, key=_position):
         weight = weights[name]
         size = _block_size(weight)
@@ -150,7 +149,10 @@ def _product(
     constants = flat(biases[0]) if count == 1 and not norm else np.concatenate([*biases, *norm])
     blocks = first.memory[first.at : first.at + count * first.block.size]
     y = np.empty(count * rows * columns, np.float32)
-    pool.run(task, count * (columns // WIDTH), y, x_flat, blocks, constants, rows, depth, columns, flat(residual))
+    pool.run(
+        task, count * (columns // WIDTH), y, x_flat, blocks, constants, rows, depth, columns, flat(residual),
+        workers.numbers_of_product(rows, depth),
+    )  # fmt: skip
     if kept < rows or columns > out:
         y = y.reshape(count, rows, columns)[:, :kept, :out]
     return y.reshape(count, *x.shape[:-1], out)

@@ -18,9 +18,11 @@ from ..numba.workers import (
     ATTENTION,
     IN,
     OUT,
+    PER_PIECE,
     PIECES,
     PLACES,
     ROWS,
+    SCRATCH,
     TAKEN,
     TASK,
     A,
@@ -41,6 +43,7 @@ INTEGERS, INTEGERS_GELU, INTEGERS_NORM = range(ATTENTION + 1, ATTENTION + 4)
 WEIGHTS, STRIDE, ROW_PARTS = range(PLACES - 3, PLACES)
 
 BLOCK = 16 * TILE_ROWS  # rows that are quantized and multiplied before the next rows are: they stay in the cache
+MOST_ROWS = 2 * BLOCK  # of a block: the last one takes what is left
 FEWEST_ROWS = 2 * TILE_ROWS  # of a part: with fewer, reading the weight takes longer than multiplying, and it is shared
 
 
@@ -48,6 +51,12 @@ FEWEST_ROWS = 2 * TILE_ROWS  # of a part: with fewer, reading the weight takes l
 def _array(address: int, size: int, dtype: Any) -> np.ndarray:
     array: np.ndarray = carray(pointer(address), (size,), dtype)
     return array
+
+
+def numbers_of_product(rows: int, depth: int) -> int:
+    """Return how many float32 numbers a piece of a product needs to work with: for a row, and for a block's words."""
+    groups = -(-depth // GROUP)
+    return depth + min(rows, MOST_ROWS) * (groups + 2)
 
 
 @inlined
@@ -83,20 +92,21 @@ def _do_piece(board: np.ndarray, piece: int) -> None:
         start, end, j = _row_start(rows, i, parts), _row_start(rows, i + 1, parts), piece // parts
         first, last = panels * j // panel_parts, panels * (j + 1) // panel_parts
         blocks = max((end - start) // BLOCK, 1)
+        scratch = _array(board[SCRATCH] + 4 * piece * board[PER_PIECE], board[PER_PIECE], f32)
+        scaled, quantized = scratch[:depth], scratch[depth:]
+        bits = quantized.view(i32)
         for k in range(blocks):
             row, next_row = start + k * BLOCK, end if k == blocks - 1 else start + (k + 1) * BLOCK
             count = next_row - row
-            quantized = np.empty(count * (groups + 2), f32)
-            bits = quantized.view(i32)
             x = _array(board[A] + 4 * row * depth, count * depth, f32)
             for n in range(board[WEIGHTS]):
                 w = board[B] + n * board[STRIDE]
-                quantize(quantized, x, _array(w + size + 8 * columns, depth, f32), count, groups)
+                quantize(quantized, x, _array(w + size + 8 * columns, depth, f32), scaled, count, groups)
                 product(
                     _array(board[Y] + 4 * (n * rows + row) * columns, count * columns, f32),
                     bits[: count * groups],
                     bits[count * groups : count * (groups + 1)],
-                    quantized[count * (groups + 1) :],
+                    quantized[count * (groups + 1) : count * (groups + 2)],
                     _array(w, size, np.int8),
                     _array(w + size, columns, i32),
                     _array(w + size + 4 * columns, columns, f32),
@@ -126,6 +136,8 @@ def work(
     b: np.ndarray,
     c: np.ndarray,
     d: np.ndarray,
+    scratch: np.ndarray,
+    per_piece: int,
     rows: int,
     size_in: int,
     size_out: int,
@@ -148,7 +160,7 @@ def work(
             parts = parts // threads * threads
         pieces = parts * panel_parts
         board[WEIGHTS], board[STRIDE], board[ROW_PARTS] = weights, 4 * b.shape[0] // weights, parts
-    take_part(_do_piece, board, spins, pieces, task, units, y, a, b, c, d, rows, size_in, size_out)
+    take_part(_do_piece, board, spins, pieces, task, units, y, a, b, c, d, scratch, per_piece, rows, size_in, size_out)
     if task == INTEGERS_NORM and pieces > parts:  # no thread had whole rows
         _normalize(board, 0, rows)
     if posting:

@@ -219,12 +219,18 @@ def _exponentials(scores: np.ndarray, peaks: np.ndarray, inverse: np.ndarray) ->
         inverse[i] = f32(1.0) / inverse[i]
 
 
+def numbers_of_attention(head_dim: int, tokens: int) -> int:
+    """Return how many numbers `attend` needs to work with."""
+    return (2 + ROWS + head_dim + tokens) * WIDTH
+
+
 @part
 def attend(
     context: np.ndarray,
     query: np.ndarray,
     key: np.ndarray,
     value: np.ndarray,
+    scratch: np.ndarray,
     hidden: int,
     tokens: int,
     num_heads: int,
@@ -235,13 +241,15 @@ def attend(
 
     The heads of all texts are numbered, text by text; this call does those from ``first`` to ``last``. The scores of a
     query stand in a column, so that softmax needs no sum across a register. The last block and the last tile are moved
-    back until they are full: rows that two of them share get the same numbers twice.
+    back until they are full: rows that two of them share get the same numbers twice. ``scratch`` has room for
+    `numbers_of_attention`.
     """
     head_dim = hidden // num_heads
     scale = f32(1.0) / np.sqrt(f32(head_dim))
-    queries = np.empty(head_dim * WIDTH, f32)  # Qᵀ / √d, [head_dim, WIDTH]; lanes without a query hold anything
-    scores = np.empty(tokens * WIDTH, f32)  # [keys, WIDTH]
-    peaks, lowest, inverse = np.empty(ROWS * WIDTH, f32), np.empty(WIDTH, f32), np.empty(WIDTH, f32)
+    lowest, inverse = scratch[:WIDTH], scratch[WIDTH : 2 * WIDTH]
+    peaks, room = scratch[2 * WIDTH : (2 + ROWS) * WIDTH], scratch[(2 + ROWS) * WIDTH :]
+    queries = room[: head_dim * WIDTH]  # Qᵀ / √d, [head_dim, WIDTH]; lanes without a query hold anything
+    scores = room[head_dim * WIDTH : (head_dim + tokens) * WIDTH]  # [keys, WIDTH]
     for i in range(head_dim * WIDTH):
         queries[i] = f32(0.0)
     for i in range(WIDTH):

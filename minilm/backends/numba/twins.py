@@ -59,8 +59,7 @@ def place(params: Params) -> Params:
     # large block once raises the threshold above the size of any product's result.
     np.empty(16 << 20, np.uint8)
     # One block for all panels: NumPy asks for huge pages for it, which avoids most TLB misses.
-    block = np.empty(sum(weight.size for weight in weights) + 16, np.float32)
-    at = -block.ctypes.data // 4 % 16  # cache lines start at multiples of 64 bytes
+    block, at = workers.aligned(sum(weight.size for weight in weights)), 0
     for weight in weights:
         out, depth = weight.shape
         weight.panels = block[at : at + weight.size]
@@ -251,7 +250,10 @@ class NumbaOperations(Operations):
         fills_tiles = tokens >= ROWS and head_dim % WIDTH == 0 and TARGET.beats_blas
         if fills_tiles and mask is None and not need_probabilities:
             y, q, k, v = (flat(x) for x in (context, query, key, value))
-            self.pool.run(workers.ATTENTION, batch * num_heads, y, q, k, v, batch * tokens, hidden, tokens)
+            needed = kernels.numbers_of_attention(head_dim, tokens)
+            self.pool.run(
+                workers.ATTENTION, batch * num_heads, y, q, k, v, batch * tokens, hidden, tokens, per_piece=needed
+            )
             return context, None
 
         def heads(x: Array) -> Array:  # [batch, tokens, hidden] → [batch, heads, tokens, head_dim]

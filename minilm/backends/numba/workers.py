@@ -37,14 +37,23 @@ PRODUCT, PRODUCT_GELU, ATTENTION = range(3)
 # Places on the board. LEFT and DONE are written by all threads; each has a cache line of its own (8 numbers), so that
 # they do not slow down reading the task (false sharing). TAKEN is 1 while a thread has the board for a task of its own.
 LEFT, DONE, TASK = 0, 8, 16
-PIECES, UNITS, Y, A, B, C, D, ROWS, IN, OUT, TAKEN = range(TASK + 1, TASK + 12)
-PLACES = 32
+PIECES, UNITS, Y, A, B, C, D, SCRATCH, PER_PIECE, ROWS, IN, OUT, TAKEN = range(TASK + 1, TASK + 14)
+PLACES = 40
 
 MOST = 8  # threads on one task; a product of 384 columns has 12 panels, too few to share among more
 PATIENCE = 1e-3  # seconds that a worker spins without work before it parks
 PROBE = 1000  # spins whose time is measured
 
+LINE = 16  # float32 numbers in a cache line
+
 NOTHING: np.ndarray = np.empty(0, f32)
+
+
+def aligned(size: int) -> np.ndarray:
+    """Return room for float32 numbers that begins at a cache line."""
+    room = np.empty(size + LINE, f32)
+    at = -room.ctypes.data // 4 % LINE
+    return room[at : at + size]
 
 
 @inlined
@@ -63,7 +72,8 @@ def do_piece(board: np.ndarray, piece: int) -> None:
         tokens = size_out
         context, query = _array(board[Y], rows * size_in), _array(board[A], rows * size_in)
         key, value = _array(board[B], rows * size_in), _array(board[C], rows * size_in)
-        attend(context, query, key, value, size_in, tokens, board[UNITS] * tokens // rows, first, last)
+        scratch = _array(board[SCRATCH] + 4 * piece * board[PER_PIECE], board[PER_PIECE])
+        attend(context, query, key, value, scratch, size_in, tokens, board[UNITS] * tokens // rows, first, last)
     else:
         y, x = _array(board[Y], rows * size_out), _array(board[A], rows * size_in)
         panels, bias = _array(board[B], size_in * size_out), _array(board[C], size_out)
@@ -83,18 +93,21 @@ def take_part(
     b: np.ndarray,
     c: np.ndarray,
     d: np.ndarray,
+    scratch: np.ndarray,
+    per_piece: int,
     rows: int,
     size_in: int,
     size_out: int,
 ) -> None:
     """Post a task if it has pieces, take part in all that is posted, and return when one's own task is done.
 
-    A thread takes part until it found no piece left ``spins`` times in a row. ``do`` computes a piece.
+    A thread takes part until it found no piece left ``spins`` times in a row. ``do`` computes a piece. It must not
+    raise, so it must not allocate: a piece has ``per_piece`` numbers of ``scratch`` to itself.
     """
     if pieces > 0:
         board[TASK], board[PIECES], board[UNITS] = task, pieces, units
         board[Y], board[A], board[B], board[C] = y.ctypes.data, a.ctypes.data, b.ctypes.data, c.ctypes.data
-        board[D] = d.ctypes.data
+        board[D], board[SCRATCH], board[PER_PIECE] = d.ctypes.data, scratch.ctypes.data, per_piece
         board[ROWS], board[IN], board[OUT] = rows, size_in, size_out
         board[DONE] = 0
         store(board, LEFT, pieces)
@@ -124,6 +137,8 @@ def work(
     b: np.ndarray,
     c: np.ndarray,
     d: np.ndarray,
+    scratch: np.ndarray,
+    per_piece: int,
     rows: int,
     size_in: int,
     size_out: int,
@@ -131,7 +146,7 @@ def work(
     """`take_part` in float32 products and attention; return whether the board was free for a task."""
     if pieces > 0 and exchange(board, TAKEN, 1) != 0:
         return False
-    take_part(do_piece, board, spins, pieces, task, units, y, a, b, c, d, rows, size_in, size_out)
+    take_part(do_piece, board, spins, pieces, task, units, y, a, b, c, d, scratch, per_piece, rows, size_in, size_out)
     if pieces > 0:
         store(board, TAKEN, 0)
     return True
@@ -182,6 +197,7 @@ class Pool:
         size_in: int,
         size_out: int,
         d: Any = NOTHING,
+        per_piece: int = 0,
     ) -> None:
         """Do a task, together with workers where `product_threads` allows for any and no other thread has the board.
 
@@ -199,14 +215,20 @@ class Pool:
             ``size_out`` rows.
         d
             A further array, for tasks that take one.
+        per_piece
+            How many float32 numbers a piece needs to work with. They are allocated here, before anything is posted: a
+            thread that found no memory in the middle of a task would leave the others waiting.
         """
         workers = min(product_threads(), MOST, units) - 1
+        pieces = min(units, 2 * workers + 2) if workers > 0 else 1
+        per_piece = -(-per_piece // LINE) * LINE
+        scratch = aligned(pieces * per_piece) if per_piece else NOTHING
+        rest = task, units, y, a, b, c, d, scratch, per_piece, rows, size_in, size_out
         if workers > 0:
             self._wake(workers)
-            pieces = min(units, 2 * workers + 2)
-            if self.work(self.board, 1, pieces, task, units, y, a, b, c, d, rows, size_in, size_out):
+            if self.work(self.board, 1, pieces, *rest):
                 return
-        self.work(np.zeros(PLACES, np.int64), 1, 1, task, units, y, a, b, c, d, rows, size_in, size_out)
+        self.work(np.zeros(PLACES, np.int64), 1, 1, *rest)
 
     def _wake(self, count: int) -> None:
         """Let at least ``count`` workers spin, or begin to.
@@ -244,7 +266,7 @@ class Pool:
 
     def _spin(self, board: np.ndarray, spins: int) -> None:
         """Take part in what is posted on the board, and post nothing."""
-        self.work(board, spins, 0, 0, 0, *[NOTHING] * 5, 0, 0, 0)
+        self.work(board, spins, 0, 0, 0, *[NOTHING] * 6, 0, 0, 0, 0)
 
     def _patience(self) -> int:
         """Return how many spins take PATIENCE seconds. The pause instruction takes different times on processors."""
