@@ -84,6 +84,8 @@ def _number(name: str, default: float, help_text: str, least: float = 1) -> Call
 @_number("--max-client-batch-size", 2048, "Refuse more texts in one request.")
 @_number("--payload-limit", 16_000_000, "Refuse larger bodies, in bytes.")
 @_number("--shutdown-timeout", 30.0, "After SIGTERM, wait so many seconds for requests in work.", least=0)
+@click.option("--explorer/--no-explorer", default=True, show_default=True,
+              help="Show at /explorer how the models compute.")  # fmt: skip
 @click.option("--json-output", is_flag=True, envvar="JSON_OUTPUT", show_envvar=True, help="Write the log as JSON.")
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="Write a line for each request.")
 def serve(models: tuple[str, ...], names: tuple[str, ...], revision: str | None, file: Path | None,
@@ -153,6 +155,13 @@ class Served:
         return index
 
 
+def _pages(models: Sequence[Any]) -> dict[str, Any]:
+    from ..explorer.explorer import Explorer
+    from ..explorer.routes import explorer_routes
+
+    return {"/explorer": explorer_routes({one.name: Explorer(one.model, one.name) for one in models})}
+
+
 def run(served: Served, begun: float, **options: Any) -> None:
     """Load models and serve them until a signal comes."""
     try:
@@ -161,8 +170,6 @@ def run(served: Served, begun: float, **options: Any) -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise ImportError(f"minilm serve needs further packages ({error.name}): pip install 'minilm[serve]'") from error
-    from ..explorer.explorer import Explorer
-    from ..explorer.routes import explorer_routes
     from ..serving import server
     from ..serving.app import create_app
     from ..serving.log import Log
@@ -182,7 +189,7 @@ def run(served: Served, begun: float, **options: Any) -> None:
             settings,
             access_log=log.request if options["access_log"] else None,
             index=served.open_index(models),
-            pages={"/explorer": explorer_routes({one.name: Explorer(one.model, one.name) for one in models})},
+            pages=_pages(models) if options["explorer"] else {},
         )
 
         def say_ready() -> None:

@@ -18,6 +18,8 @@ from ..loading.hub import find_files
 from ..loading.json_files import read_json
 from ..models import BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification, PreTrainedModel
 from ..plots.points import principal_components
+from ..sentences.processing import prompt_length
+from ..sentences.prompted import PromptedModel
 from ..sentences.sentence_transformer import SentenceTransformer
 from ..sentences.text_model import TextModel
 from ..serving.errors import ServiceError
@@ -83,11 +85,6 @@ class Pass:
     output: np.ndarray
 
     @property
-    def mask(self) -> np.ndarray:
-        """1 for each token that counts, int64 [tokens]."""
-        return np.array([not token["masked"] for token in self.tokens], np.int64)
-
-    @property
     def nbytes(self) -> int:
         """How much memory the arrays take that are not the model's own."""
         return sum(one.arrays["output"].nbytes + one.arrays.get("probabilities", NONE).nbytes for one in self.record)
@@ -123,6 +120,8 @@ class Explorer:
             raise TypeError(f"a {type(model).__name__} needs a tokenizer: give Explorer(model, tokenizer=…)")
         self.tokenizer: Tokenizer = found
         self.name: str = name or found.name_or_path or type(model).__name__
+        default = model.default_prompt_name if isinstance(model, PromptedModel) else None
+        self.prompt: str = "" if default is None else model.prompts[default]
         limit = model.max_seq_length if isinstance(model, TextModel) else found.model_max_length
         self.limit: int = min(limit, self.network.config.max_tokens)
         self._passes: OrderedDict[Question, Pass] = OrderedDict()
@@ -155,6 +154,7 @@ class Explorer:
             "name": self.name, "kind": self.kind, "class": type(self.model).__name__, "version": __version__,
             "backend": backend.name, "dtype": backend.dtype, "limit": self.limit, "activation": config.hidden_act,
             **{size: getattr(config, size) for size in sizes},
+            "prompt": self.prompt,
             "pooling": list(self.model.pooling.modes) if isinstance(self.model, SentenceTransformer) else [],
             "pooling_function": POOLINGS[self.embedder.pooling.modes[0]].__name__ if is_vector else "",
             "activation_function": ACTIVATIONS[config.hidden_act].__name__,
@@ -190,7 +190,8 @@ class Explorer:
             model = model.with_operations(make_change(question.change, question.layer, question.head))
         watched, record = watch(model, arrays=True)
         if self.kind == "vector":
-            output = watched(features)["sentence_embedding"][0]
+            prompt = {"prompt_length": prompt_length(self.tokenizer, self.prompt, self.limit)} if self.prompt else {}
+            output = watched({**features, **prompt})["sentence_embedding"][0]
         else:
             network = watched.transformer.model if isinstance(watched, TextModel) else watched
             output = np.asarray(network(**features).logits[0])
@@ -199,9 +200,10 @@ class Explorer:
     def _tokenize(self, question: Question) -> tuple[list[dict[str, Any]], dict[str, np.ndarray], int]:
         try:
             pair = None if question.second is None else [question.second]
-            _, lost = self.tokenizer.encode_packed([question.text], self.limit, text_pairs=pair)
+            text = self.prompt + question.text
+            _, lost = self.tokenizer.encode_packed([text], self.limit, text_pairs=pair)
             encoded = self.tokenizer(
-                question.text, question.second, truncation=True, max_length=self.limit, return_offsets_mapping=True,
+                text, question.second, truncation=True, max_length=self.limit, return_offsets_mapping=True,
                 return_special_tokens_mask=True, return_token_type_ids=True,
             )  # fmt: skip
         except ValueError as error:
@@ -276,14 +278,18 @@ class Explorer:
         (mode,) = self.embedder.pooling.modes
         both = []
         for one, question in ((first, a), (second, b)):
-            states = next(op.arrays["hidden_states"] for op in one.record if op.operation == "pooling")[0]
+            pooling = next(op.arrays for op in one.record if op.operation == "pooling")
+            states, mask = (
+                np.asarray(self.network.backend.to_numpy(pooling[name][0]))
+                for name in ("hidden_states", "attention_mask")
+            )
             used = "cls" if question.change == "FirstToken" else mode
-            both.append(similarity.parts(np.asarray(self.network.backend.to_numpy(states)), one.mask, used))
+            both.append(similarity.parts(states, mask, used))
         return cosine, similarity.split_cosine(*both), ""
 
     def nearest(self, text: str, sentences: list[str]) -> dict[str, Any]:
         """Return the cosine of a text with each sentence, and a map of all of them, the text first."""
-        vectors = np.asarray(self.embedder.encode([text, *sentences], prompt="", show_progress_bar=False))
+        vectors = np.asarray(self.embedder.encode([text, *sentences], show_progress_bar=False))
         places, shares = principal_components(normalize(vectors), 2)
         return {"cosines": cos_sim(vectors[0], vectors[1:])[0].tolist(), "places": places.tolist(), "kept": sum(shares)}
 

@@ -13,7 +13,7 @@ from ..arrays import Array, array_namespace
 from ..packing import Pack, Tokens
 from ..vectors.quantization import quantize_embeddings
 from .modules import Dense, Normalize, Pooling, Transformer
-from .processing import tokenize, with_prompt
+from .processing import prompt_length, tokenize, with_prompt
 
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
 
@@ -105,8 +105,7 @@ class Encoding:
     @cached_property
     def _prompt_tokens(self) -> int:
         """How many tokens the prompt and [CLS] have at the start of each text."""
-        (tokens,), _ = self.transformer.tokenizer.encode_packed([self.prompt], self.max_seq_length)
-        return len(tokens.input_ids) - 1  # [SEP] is not before the text
+        return prompt_length(self.transformer.tokenizer, self.prompt, self.max_seq_length)
 
     def _per_text(self, pack: Pack, hidden_states: Array) -> list[np.ndarray]:
         """Token vectors [total_tokens, hidden] → one array [tokens, hidden] for each text."""

@@ -125,3 +125,10 @@ def with_prompt(prompt: str, inputs: Sequence[Any]) -> Sequence[Any]:
     if not prompt:
         return inputs
     return [prompt + one if isinstance(one, str) else (prompt + one[0], one[1]) for one in inputs]
+
+
+def prompt_length(tokenizer: Tokenizer, prompt: str, max_length: int | None) -> int:
+    """Return how many tokens a prompt has at the start of a text, with what the tokenizer puts before it ([CLS])."""
+    (tokens,), _ = tokenizer.encode_packed([prompt], max_length)
+    ids = tokens.input_ids.tolist()
+    return len(ids) - (ids[-1:] != [] and ids[-1] in tokenizer.all_special_ids)  # [SEP] comes after the text

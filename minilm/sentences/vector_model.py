@@ -18,7 +18,7 @@ from ..vectors.similarity import SIMILARITIES, SimilarityFunction, similarity_na
 from .inputs import as_texts
 from .model_card import card
 from .modules import Dense, Normalize, Pooling
-from .processing import tokenize, with_prompt
+from .processing import prompt_length, tokenize, with_prompt
 from .prompted import PromptedModel
 from .saving import write_sentence_transformer
 
@@ -136,9 +136,13 @@ class VectorModel(PromptedModel):
     ) -> Any:
         """Return ids, token types and mask of texts or pairs, cut to `max_seq_length`: int64 arrays [texts, tokens].
 
-        ``processing_kwargs`` are settings of the tokenizer's call, ``{"text": {"max_length": 64}}``, and win.
+        ``processing_kwargs`` are settings of the tokenizer's call, ``{"text": {"max_length": 64}}``, and win. With a
+        ``prompt`` there is also ``"prompt_length"``, an int: how many tokens it has, [CLS] included.
         """
-        return self._preprocessed(list(as_texts(inputs)[0]), prompt, processing_kwargs)
+        features = self._preprocessed(list(as_texts(inputs)[0]), prompt, processing_kwargs)
+        if prompt:
+            features["prompt_length"] = prompt_length(self.tokenizer, prompt, self.max_seq_length)
+        return features
 
     def tokenize(self, texts: Sequence[str]) -> Any:
         """Return what `preprocess` returns, by its name until sentence-transformers 5.3."""
@@ -160,6 +164,9 @@ class VectorModel(PromptedModel):
     def __call__(self, features: Mapping[str, Any]) -> dict[str, Any]:
         """Run the modules on a padded batch, such as `preprocess` returns.
 
+        The first ``prompt_length`` tokens of each text, where that is given, are left out of the pooling if the model
+        has ``include_prompt`` off.
+
         Returns
         -------
         dict
@@ -170,8 +177,11 @@ class VectorModel(PromptedModel):
         given = {name: as_numpy(features[name]) for name in names if name in features}
         states = network(**given).last_hidden_state
         with backend.on_device():
-            mask = backend.from_numpy(given.get("attention_mask", np.ones_like(given["input_ids"])))
-            vectors = self.pooling(backend.from_numpy(states), mask, backend.operations)
+            mask = given.get("attention_mask", np.ones_like(given["input_ids"]))
+            if "prompt_length" in features and not self.pooling.include_prompt:
+                begins = mask.argmax(axis=1)[:, None]  # padding may be on the left
+                mask = mask * (np.arange(mask.shape[1]) >= begins + np.ravel(features["prompt_length"])[0])
+            vectors = self.pooling(backend.from_numpy(states), backend.from_numpy(mask), backend.operations)
             for step in self.steps:
                 vectors = step(vectors, backend.operations)
             return {**features, "token_embeddings": states, "sentence_embedding": backend.to_numpy(vectors)}

@@ -343,6 +343,9 @@ def test_every_pooling_mode(mode: Any, include_prompt: bool, tiny: Path, tmp_pat
         expected = getattr(exact, encode)(texts[:40])
         assert close(getattr(theirs, encode)(texts[:40]), expected)
         assert close(getattr(ours, encode)(texts[:40]), expected)
+    expected = exact(exact.preprocess(texts[:40], prompt="query: "))["sentence_embedding"]
+    found = theirs(theirs.preprocess(texts[:40], prompt="query: "))["sentence_embedding"].detach().numpy()
+    assert close(found, expected)
 
 
 @pytest.mark.parametrize("activation", ["Tanh", "Identity", "ReLU", "GELU", "SiLU", "Sigmoid"])

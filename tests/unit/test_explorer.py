@@ -84,6 +84,21 @@ def test_the_vector_is_encodes(explorer: Explorer) -> None:
     )
 
 
+@pytest.mark.parametrize("include_prompt", [True, False])
+def test_a_models_own_prompt_is_put_before_texts(include_prompt: bool) -> None:
+    model = tiny.embedder(default_prompt_name="query").model
+    model.set_pooling_include_prompt(include_prompt)
+    explorer = Explorer(model)
+    assert explorer.describe()["prompt"] == "query: "
+    seen = explorer.run(Question("a b"))
+    assert [token["text"] for token in seen.tokens] == ["[CLS]", "query", ":", "a", "b", "[SEP]"]
+    np.testing.assert_allclose(seen.output, model.encode("a b"), atol=1e-6)
+    cosine, split, _ = explorer.compare(Question("a b"), Question("c"))
+    assert split is not None and np.isclose(split.sum(), cosine, atol=1e-6)
+    assert np.isclose(cosine, model.similarity(*model.encode(["a b", "c"])).item(), atol=1e-6)
+    assert np.isclose(explorer.nearest("a b", ["c"])["cosines"][0], cosine, atol=1e-6)
+
+
 def test_the_three_rows_of_a_token_add_up_before_the_norm(explorer: Explorer) -> None:
     rows = [
         explorer.part(Question("a b"), 0, name, [0])

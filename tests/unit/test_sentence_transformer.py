@@ -366,6 +366,27 @@ def test_a_prompt_can_be_left_out_of_the_pooling(transformer: Transformer) -> No
     np.testing.assert_allclose(model.encode("query: a b"), states.mean(axis=0), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("include_prompt", [True, False])
+def test_the_call_leaves_the_prompt_out_of_the_pooling_as_encode_does(
+    include_prompt: bool, side: str, transformer: Transformer
+) -> None:
+    model = SentenceTransformer(modules=[transformer, Pooling(include_prompt=include_prompt)])
+    model.tokenizer.padding_side = side
+    features = model.preprocess(["a b c", "d"], prompt="query: ")
+    assert features["prompt_length"] == 3  # [CLS] among them
+    out = model(features)
+    if side == "right":  # on the left, padding moves the positions
+        vectors = model.encode(["a b c", "d"], prompt="query: ")
+        np.testing.assert_allclose(out["sentence_embedding"], vectors, rtol=0, atol=1e-6)
+    for vector, states, mask in zip(
+        out["sentence_embedding"], out["token_embeddings"], features["attention_mask"], strict=True
+    ):
+        of_text = states[mask == 1][0 if include_prompt else 3 :]
+        np.testing.assert_allclose(vector, of_text.mean(axis=0), rtol=0, atol=1e-6)
+    assert "prompt_length" not in model.preprocess(["a"])
+
+
 # ---- limits ----------------------------------------------------------------------------------------------------------
 
 

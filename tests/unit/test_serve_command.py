@@ -101,6 +101,13 @@ def test_several_models_names_and_json_in_the_log(folder: Path, tmp_path: Path) 
     assert any(line.get("path") == "/info" and line["status"] == 200 for line in map(json.loads, server.log))
 
 
+def test_the_explorer_can_be_left_out(server: Served, folder: Path) -> None:
+    assert server.request("POST", "/explorer/api/model", {})[1]["content-type"] == "application/json"
+    with serving("--model", folder, "--no-explorer") as plain:
+        status, _, body = plain.request("POST", "/explorer/api/model", {})
+        assert status == 404, body
+
+
 def test_a_unix_socket(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     for _ in range(2):  # the second finds what the first left, had it died

@@ -25,7 +25,7 @@ function tracing(model) {
   const asked = question(state.which, model.kind === "labels" && Boolean(state.second));
   const { change } = asked;
   const [load, ...parts] = loading(model);
-  const texts = [asked.text, ...(asked.second !== undefined ? [asked.second] : [])].map(quote).join(", ");
+  const texts = [model.prompt + asked.text, ...(asked.second !== undefined ? [asked.second] : [])].map(quote).join(", ");
   return [
     "import minilm",
     ...(change ? [`from minilm.explorer.changes import ${change}`] : []),

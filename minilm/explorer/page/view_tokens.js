@@ -19,7 +19,7 @@ export function tokens(model, seen) {
   const all = seen.tokens;
   const picked = within(all, state.token);
   const b = state.which === "b" && state.second;
-  const texts = [[...(b ? state.second : state.text)], [...state.second]];
+  const texts = [[...model.prompt, ...(b ? state.second : state.text)], [...state.second]];
   const textOf = (token) => between(texts[token.sequence === 1 ? 1 : 0], token);
   const changed = all.filter((token) => !token.special && token.text.replace(/^(##|▁|Ġ)/, "") !== textOf(token) && token.place[1] > token.place[0]);
   const unknown = all.filter((token) => /^(\[UNK\]|<unk>)$/.test(token.text));
@@ -27,6 +27,7 @@ export function tokens(model, seen) {
   return [
     h("h2", {}, "Text → tokens"), whichText(model),
     p(`The model reads no letters, it reads numbers. So the text is cut into pieces that stand in a vocabulary of ${model.vocab_size.toLocaleString("en")} pieces, and each piece has a number there. A frequent word is one piece; a rare one is put together from several.`),
+    model.prompt && p("This model puts its own words before every text: “", code(model.prompt), "”."),
     chips("Tokens", all, { picked, onpick: (token) => update({ token, key: -1 }), ids: true }),
     p("Token ", h("strong", {}, String(picked)), ": ", code(chosen.text), ` has the number ${chosen.id}`,
       chosen.special ? ". It stands for no letters of the text: the model expects it there." : [" and stands for “", code(textOf(chosen)), `”, characters ${chosen.place[0]} to ${chosen.place[1] - 1}.`]),
