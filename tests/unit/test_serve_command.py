@@ -259,12 +259,12 @@ def test_clients_that_take_their_time_are_hung_up_on(folder: Path, monkeypatch: 
     from minilm.serving.models import load_model
     from minilm.serving.settings import Settings
 
-    monkeypatch.setattr(module.Protocol, "head_seconds", 1.0)
+    monkeypatch.setattr(module.Protocol, "head_seconds", 2.0)
     monkeypatch.setattr(module.Server, "capture_signals", lambda self: nullcontext())  # they are the main thread's
     servers: list[Any] = []
     start = module.Server.startup
     monkeypatch.setattr(module.Server, "startup", lambda self, sockets: servers.append(self) or start(self, sockets))
-    app = create_app([load_model(folder, backend="numpy")], Settings(body_timeout=1.0))
+    app = create_app([load_model(folder, backend="numpy")], Settings(body_timeout=2.0))
     ready = threading.Event()
     with module.listen("127.0.0.1", 0) as listening, ThreadPoolExecutor(1) as threads:
         port = listening.getsockname()[1]
