@@ -208,7 +208,7 @@ def test_the_task_as_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
         board, y = np.zeros(workers.PLACES, np.int64), np.empty(rows * 2 * WIDTH, np.float32)
         constants = np.concatenate([bias, *norm, np.array([1e-12], np.float32)])
         size = int8_workers.numbers_of_product(rows, 12)
-        scratch = workers.aligned(4 * size), size
+        scratch = np.empty(4 * size + workers.LINE, np.float32), size
         arrays = (y, x.reshape(-1), matrix.block, constants, residual[:rows].reshape(-1))
         arguments = (*arrays, *scratch, rows, 12, 2 * WIDTH)
         int8_workers.work.py_func(board, 1, 4, int8_workers.INTEGERS_NORM, 2, *arguments)

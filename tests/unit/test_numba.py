@@ -16,7 +16,8 @@ from numba import njit
 
 from minilm import functional
 from minilm.backends import get_backend
-from minilm.backends.numba import kernels
+from minilm.backends.int8 import workers as int8_workers
+from minilm.backends.numba import kernels, workers
 from minilm.backends.numba.target import LANES, ROWS, WIDTH
 from minilm.backends.numba.twins import CHUNK, NumbaOperations, place
 from minilm.operations import REFERENCE
@@ -174,12 +175,7 @@ def test_a_kernel_as_plain_python_stays_within_its_arrays(name: str, monkeypatch
 def test_the_loops_use_vector_registers(name: str) -> None:
     if platform.machine() not in ("x86_64", "AMD64") or LANES < 8:
         pytest.skip("reads the assembly of x86-64 with AVX")
-    cached = getattr(kernels, name)
-    kernel = njit(**{k: v for k, v in cached.targetoptions.items() if k != "nopython"})(
-        cached.py_func
-    )  # compiled afresh: what comes from the cache has no assembly
-    kernel(*arguments(name))
-    lines = [line for assembly in kernel.inspect_asm().values() for line in assembly.splitlines()]
+    lines = assembly(getattr(kernels, name), *arguments(name))
     arithmetic = ("vmul", "vadd", "vsub", "vfm", "vfn", "vdiv", "vmax", "vpmax")
     wide = [line for line in lines if line.strip().startswith(arithmetic) and ("%ymm" in line or "%zmm" in line)]
     assert len(wide) >= 4, f"{name} has {len(wide)} wide instructions"
@@ -187,11 +183,37 @@ def test_the_loops_use_vector_registers(name: str) -> None:
         exponentials = [loop for loop in innermost_loops(lines) if re.search(r"vcvttps2dq.*%[yz]mm", loop)]
         assert exponentials, "exponentials are computed one by one"
     if name == "product":
-        register = "%zmm" if LANES == 16 else "%ymm"
-        loops = [loop for loop in innermost_loops(lines) if "vdiv" not in loop]  # GELU's loop divides
-        fused = [loop for loop in loops if len(re.findall(rf"vfmadd.*{register}", loop)) >= 2 * ROWS]
-        assert fused, "no loop has a multiply-add for each accumulator of a tile"
-        assert not any(re.search(r"\bv\w+.*\(%rsp\)", loop) for loop in fused), "the tile does not stay in registers"
+        assert_tiles_stay_in_registers(innermost_loops(lines))
+
+
+@pytest.mark.parametrize("work", [workers.work, int8_workers.work], ids=["float32", "int8"])
+def test_what_threads_share_allocates_nothing_and_has_these_loops(work: Any) -> None:
+    """A thread that found no memory in the middle of a task would leave the one waiting that posted it.
+
+    And what stands around a loop may take its registers.
+    """
+    lines = assembly(work, np.zeros(workers.PLACES, np.int64), 1, 0, 0, 0, *[workers.NOTHING] * 6, 0, 0, 0, 0)
+    called = set(re.findall(r"NRT_\w+", "\n".join(lines)))
+    assert "NRT_decref" in called  # the names are still those that Numba has
+    assert not {name for name in called if "alloc" in name.lower()}
+    if platform.machine() in ("x86_64", "AMD64") and LANES >= 8:
+        assert_tiles_stay_in_registers([loop for loop in innermost_loops(lines) if "prefetch" in loop])
+
+
+def assembly(cached: Any, *arguments: Any) -> list[str]:
+    """Compile a kernel anew, since what comes from the cache has no assembly, and return its lines."""
+    kernel = njit(**{k: v for k, v in cached.targetoptions.items() if k != "nopython"})(cached.py_func)
+    kernel(*arguments)
+    return [line for text in kernel.inspect_asm().values() for line in text.splitlines()]
+
+
+def assert_tiles_stay_in_registers(loops: list[str]) -> None:
+    """Among the loops, those of a product have a multiply-add for each accumulator, and read nothing else back."""
+    register = "%zmm" if LANES == 16 else "%ymm"
+    loops = [loop for loop in loops if "vdiv" not in loop]  # GELU's loop divides
+    fused = [loop for loop in loops if len(re.findall(rf"vfmadd.*{register}", loop)) >= 2 * ROWS]
+    assert fused, "no loop has a multiply-add for each accumulator of a tile"
+    assert not any(re.search(r"\(%rsp\)", loop) for loop in fused), "the tile does not stay in registers"
 
 
 def innermost_loops(lines: list[str]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import sys
 import threading
 import time
@@ -13,10 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numba import njit
 
-from minilm.backends.int8 import workers as int8_workers
-from minilm.backends.numba import workers
+from minilm.backends.numba import kernels, workers
 from minilm.backends.numba.target import ROWS, WIDTH
 from minilm.backends.numba.twins import NumbaOperations, place
 from minilm.backends.threads import limit_threads
@@ -106,25 +103,12 @@ def test_a_task_without_memory_is_not_posted(new_pool: workers.Pool, monkeypatch
     qkv = [normal(2, WIDTH + ROWS, 3 * WIDTH) for _ in range(3)]
     expected = OPERATIONS.attention(*qkv, 3, need_probabilities=False)[0]
 
-    def no_memory(size: int) -> np.ndarray:
-        raise MemoryError
-
     with monkeypatch.context() as patch:
-        patch.setattr(workers, "aligned", no_memory)
+        patch.setattr(kernels, "numbers_of_attention", lambda *_: 1 << 50)
         with pytest.raises(MemoryError):
             OPERATIONS.attention(*qkv, 3, need_probabilities=False)
     assert new_pool.board[[workers.LEFT, workers.TAKEN]].tolist() == [0, 0]
     np.testing.assert_array_equal(OPERATIONS.attention(*qkv, 3, need_probabilities=False)[0], expected)
-
-
-@pytest.mark.parametrize("cached", [workers.work, int8_workers.work], ids=["float32", "int8"])
-def test_a_piece_allocates_nothing(cached: Any) -> None:
-    """A thread that found no memory in the middle of a task would leave the one waiting that posted it."""
-    work = njit(**{name: value for name, value in cached.targetoptions.items() if name != "nopython"})(cached.py_func)
-    work(np.zeros(workers.PLACES, np.int64), 1, 0, 0, 0, *[workers.NOTHING] * 6, 0, 0, 0, 0)
-    called = set(re.findall(r"NRT_\w+", "".join(work.inspect_asm().values())))
-    assert "NRT_decref" in called  # the names are still those that Numba has
-    assert not {name for name in called if "alloc" in name.lower()}
 
 
 def test_many_threads_post_at_once(new_pool: workers.Pool) -> None:

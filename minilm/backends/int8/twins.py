@@ -16,8 +16,8 @@ from ...arrays import Array
 from ...parameters import Params, flatten, unflatten
 from ..numba import twins as numba_twins
 from ..numba.target import FEW_ROWS
-from ..numba.twins import NumbaOperations, are_factors, are_rows, flat, release
-from ..numba.workers import LINE, NOTHING, Pool, aligned
+from ..numba.twins import NumbaOperations, aligned, are_factors, are_rows, flat, release
+from ..numba.workers import LINE, NOTHING, Pool
 from . import workers
 from .reference import quantize_weight, smoothing_factors
 from .target import GROUP, WIDTH

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .jit import inlined, kernel, part
+from .jit import inlined, kernel
 from .simd import add, add_products, filled, largest, prefetch, scaled, store, zeros
 from .target import FEW_ROWS, ROWS, WIDTH
 
@@ -224,7 +224,7 @@ def numbers_of_attention(head_dim: int, tokens: int) -> int:
     return (2 + ROWS + head_dim + tokens) * WIDTH
 
 
-@part
+@kernel
 def attend(
     context: np.ndarray,
     query: np.ndarray,
@@ -310,7 +310,7 @@ _tile_of_some = _tile_of_product(ROWS, soon_done=True)
 _tile_of_few = _tile_of_product(FEW_ROWS, soon_done=False)
 
 
-@part
+@kernel
 def product(
     y: np.ndarray,
     x: np.ndarray,

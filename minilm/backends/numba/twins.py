@@ -59,7 +59,7 @@ def place(params: Params) -> Params:
     # large block once raises the threshold above the size of any product's result.
     np.empty(16 << 20, np.uint8)
     # One block for all panels: NumPy asks for huge pages for it, which avoids most TLB misses.
-    block, at = workers.aligned(sum(weight.size for weight in weights)), 0
+    block, at = aligned(sum(weight.size for weight in weights)), 0
     for weight in weights:
         out, depth = weight.shape
         weight.panels = block[at : at + weight.size]
@@ -68,6 +68,13 @@ def place(params: Params) -> Params:
         release(weight)  # only the panels are read from now on
         at += weight.size
     return placed
+
+
+def aligned(size: int) -> np.ndarray:
+    """Return room for float32 numbers that begins at a cache line."""
+    room = np.empty(size + workers.LINE, np.float32)
+    at = -room.ctypes.data // 4 % workers.LINE
+    return room[at : at + size]
 
 
 def release(array: np.ndarray) -> None:

@@ -44,16 +44,9 @@ MOST = 8  # threads on one task; a product of 384 columns has 12 panels, too few
 PATIENCE = 1e-3  # seconds that a worker spins without work before it parks
 PROBE = 1000  # spins whose time is measured
 
-LINE = 16  # float32 numbers in a cache line
+LINE = 16  # float32 numbers in a cache line, of 64 bytes
 
 NOTHING: np.ndarray = np.empty(0, f32)
-
-
-def aligned(size: int) -> np.ndarray:
-    """Return room for float32 numbers that begins at a cache line."""
-    room = np.empty(size + LINE, f32)
-    at = -room.ctypes.data // 4 % LINE
-    return room[at : at + size]
 
 
 @inlined
@@ -107,7 +100,8 @@ def take_part(
     if pieces > 0:
         board[TASK], board[PIECES], board[UNITS] = task, pieces, units
         board[Y], board[A], board[B], board[C] = y.ctypes.data, a.ctypes.data, b.ctypes.data, c.ctypes.data
-        board[D], board[SCRATCH], board[PER_PIECE] = d.ctypes.data, scratch.ctypes.data, per_piece
+        board[D], board[PER_PIECE] = d.ctypes.data, per_piece
+        board[SCRATCH] = -(-scratch.ctypes.data // (4 * LINE)) * (4 * LINE)  # where the next cache line begins
         board[ROWS], board[IN], board[OUT] = rows, size_in, size_out
         board[DONE] = 0
         store(board, LEFT, pieces)
@@ -222,7 +216,7 @@ class Pool:
         workers = min(product_threads(), MOST, units) - 1
         pieces = min(units, 2 * workers + 2) if workers > 0 else 1
         per_piece = -(-per_piece // LINE) * LINE
-        scratch = aligned(pieces * per_piece) if per_piece else NOTHING
+        scratch = np.empty(pieces * per_piece + LINE, f32) if per_piece else NOTHING
         rest = task, units, y, a, b, c, d, scratch, per_piece, rows, size_in, size_out
         if workers > 0:
             self._wake(workers)
