@@ -21,7 +21,6 @@ from ..packing import Pack, Tokens, make_pack
 from ..sentences.running import PACK_TOKENS, compute_in_memory
 
 MAX_TEXTS = 32  # texts in a pack, as many as `encode` has by default
-SMALL = 4  # a pack that completes a small request is not filled beyond a 4th of its budget with texts of large ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +190,10 @@ class Engine:
     # ---- packs -------------------------------------------------------------------------------------------------------
 
     def _take(self) -> list[Place]:
-        """Choose the texts of the next pack: one of each request by turns, as far as the budget goes."""
+        """Choose the texts of the next pack: one of each request by turns, as far as the budget goes.
+
+        A pack that completes a request soon after it came is not filled up with texts of large ones.
+        """
         computation = self._jobs[0].computation
         idle = len(self._threads) - len(self._running)
         budget = min(self.max_tokens, -(-self._waiting_tokens // max(idle, 1)))
@@ -204,8 +206,8 @@ class Engine:
             length = job.next_tokens
             if chosen and total + length > budget:
                 break
-            if completes_small and len(job.waiting) > 1 and total + length > self.max_tokens // SMALL:
-                continue  # a large request can wait for the next pack
+            if completes_small and len(job.waiting) > 1:
+                continue  # a large request takes what is left of the next pack
             chosen.append((job, job.waiting.pop()))
             total += length
             if job.waiting:
