@@ -140,7 +140,8 @@ def test_padding_and_tokens_switched_off_are_not_looked_at(explorer: Explorer, c
     plain = explorer.run(Question("a b")).output
     padded = explorer.run(Question("a b", padding=3))
     np.testing.assert_allclose(padded.output, plain, atol=1e-6)
-    assert padded.tokens[-1]["text"] == "[PAD]" and padded.mask.tolist() == [1, 1, 1, 1, 0, 0, 0]
+    assert padded.tokens[-1]["text"] == "[PAD]"
+    assert [token["masked"] for token in padded.tokens] == [False] * 4 + [True] * 3
     off = explorer.run(Question("a b", off=(2,)))
     attention = next(one for one in off.record if one.operation == "attention")
     assert (attention.arrays["probabilities"][..., 2] == 0).all()
