@@ -180,7 +180,10 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def part(function: Callable[..., Any]) -> Any:
-    """Compile as `kernel` does; a kernel that calls it takes its lines in before they are compiled, to compile once."""
+    """Compile as `kernel` does; a kernel that calls it takes its lines in before they are compiled, to compile once.
+
+    They share registers then. A loop that needs nearly all of them, as that of a product, is a kernel of its own.
+    """
     return _compile(function, inline="always")
 
 
