@@ -120,8 +120,9 @@ class Explorer:
             raise TypeError(f"a {type(model).__name__} needs a tokenizer: give Explorer(model, tokenizer=…)")
         self.tokenizer: Tokenizer = found
         self.name: str = name or found.name_or_path or type(model).__name__
-        default = model.default_prompt_name if isinstance(model, PromptedModel) else None
-        self.prompt: str = "" if default is None else model.prompts[default]
+        self.prompt: str = ""
+        if isinstance(model, PromptedModel) and model.default_prompt_name is not None:
+            self.prompt = model.prompts[model.default_prompt_name]
         limit = model.max_seq_length if isinstance(model, TextModel) else found.model_max_length
         self.limit: int = min(limit, self.network.config.max_tokens)
         self._passes: OrderedDict[Question, Pass] = OrderedDict()
