@@ -158,3 +158,13 @@ def test_workflows_run_what_developers_run_on_every_python() -> None:
 def test_steps_of_ci_are_named() -> None:
     wrong = subprocess.run(["bash", ".ci/run", "--only", "chess"], cwd=ROOT, capture_output=True, text=True)
     assert wrong.returncode == 2 and "unknown step 'chess'; there are: readme style" in wrong.stderr
+
+
+def test_a_step_of_ci_ends_with_the_first_command_that_fails(tmp_path: Path) -> None:
+    ruff = tmp_path / "ruff"
+    ruff.write_text('#!/bin/sh\necho "ruff was called"\nexit 3\n', encoding="utf-8")
+    ruff.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    command = ["bash", ".ci/run", "--only", "style"]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 3 and ended.stdout.count("ruff was called") == 1
