@@ -131,4 +131,5 @@ def prompt_length(tokenizer: Tokenizer, prompt: str, max_length: int | None) -> 
     """Return how many tokens a prompt has at the start of a text, with what the tokenizer puts before it ([CLS])."""
     (tokens,), _ = tokenizer.encode_packed([prompt], max_length)
     ids = tokens.input_ids.tolist()
-    return len(ids) - (ids[-1:] != [] and ids[-1] in tokenizer.all_special_ids)  # [SEP] comes after the text
+    ends_special = bool(ids) and ids[-1] in tokenizer.all_special_ids  # [SEP], which comes after the text
+    return len(ids) - ends_special

@@ -207,7 +207,7 @@ class Engine:
             if chosen and total + length > budget:
                 break
             if completes_small and len(job.waiting) > 1:
-                continue  # a large request takes what is left of the next pack
+                continue  # texts of a large request wait for the next pack
             chosen.append((job, job.waiting.pop()))
             total += length
             if job.waiting:

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 BACKLOG = 2048
 HEAD_SECONDS = 30.0  # for the head of a request; the body has `Settings.body_timeout`
-SWITCH_SECONDS = 0.0001  # how soon a thread that waits for the interpreter gets it: a kernel's end, and the event loop
+SWITCH_SECONDS = 0.0001  # after so long, a thread that has Python's lock gives it to one that waits
 
 
 def listen(hostname: str, port: int, uds_path: str | None = None) -> socket.socket:

@@ -60,7 +60,7 @@ def _block_size(weight: np.ndarray) -> int:
     """Return how many float32 numbers the block of a weight has: full cache lines."""
     out, depth = weight.shape
     rows = _filled_up(out, WIDTH)
-    return _filled_up(-(-(rows * _filled_up(depth, GROUP) + 8 * rows + 4 * depth) // 4), LINE)
+    return _filled_up((rows * _filled_up(depth, GROUP) + 8 * rows + 4 * depth) // 4, LINE)
 
 
 def place(params: Params) -> Params:
