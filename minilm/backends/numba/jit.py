@@ -47,6 +47,7 @@ try:  # every private name that is used here or, through this module, in its nei
     target_machine()
     for _owner, _name in (
         *((FunctionCache, name) for name in ("_index_key", "cache_path", "load_overload", "save_overload")),
+        (FunctionCache._impl_class, "_locator_classes"),
         *((BaseContext, name) for name in ("get_dummy_value", "get_value_type", "make_array")),
         (cgutils, "get_or_insert_function"),
         *([] if numba.config.DISABLE_JIT else [(njit(lambda: None), "_cache")]),
@@ -125,12 +126,33 @@ class _Files:
             raise
 
 
+def _without_writing(locator: Any) -> Any:
+    """Return what finds the folder that ``locator`` finds, if it has kernels, and may not be written."""
+
+    def ensure_cache_path(self: Any) -> None:
+        if not any(Path(self.get_cache_path()).glob("*.nbc")):
+            raise FileNotFoundError
+
+    return type(locator.__name__, (locator,), {"ensure_cache_path": ensure_cache_path})
+
+
+class _Places(FunctionCache._impl_class):
+    """Where kernels are kept: the first of Numba's folders that can be written; else the first that has kernels."""
+
+    _locator_classes = (
+        *FunctionCache._impl_class._locator_classes,
+        *map(_without_writing, FunctionCache._impl_class._locator_classes),
+    )
+
+
 class _Cache(FunctionCache):
     """Compiled code on disk, for these very sources and versions.
 
     Numba's own key has the target machine, and of the sources the date and size of the kernel's own file. But compiled
     code also holds what the kernel calls, from other files; and in wheels the files of two releases have one date.
     """
+
+    _impl_class = _Places
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
@@ -163,7 +185,7 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
         return compiled
     try:
         compiled._cache = _Cache(function)
-    except RuntimeError:  # Numba's word for no folder that can be written
+    except RuntimeError:  # Numba's word for no folder
         _say_once(
             "there is no folder to keep compiled kernels in: every process compiles them, which takes seconds; "
             "NUMBA_CACHE_DIR names one"
