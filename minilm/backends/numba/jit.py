@@ -7,11 +7,9 @@ may raise is not vectorized.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import logging
-import os
 import pickle
 import sys
 import uuid
@@ -22,6 +20,8 @@ from typing import Any
 import llvmlite
 import numba
 from numba import njit
+
+from ...loading.whole import written_beside
 
 logger: logging.Logger = logging.getLogger("minilm")
 
@@ -112,18 +112,12 @@ class _Files:
         """Write a file that appears whole or not at all, since other processes may look for it meanwhile."""
         path = self._path(key)
         content = pickle.dumps(data, protocol=-1)
-        part = path.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with written_beside(path, path.with_suffix(f".{uuid.uuid4().hex[:8]}.part")) as part:  # threads compile, too
             part.write_bytes(hashlib.sha256(content).digest() + content)
-            os.replace(part, path)
-            for other in self.folder.glob(f"{self.name}-*.nbc"):  # of other sources, which are gone
-                if other.name.split("-")[1] != path.name.split("-")[1]:
-                    other.unlink(missing_ok=True)
-        except BaseException:  # also when the process is interrupted or terminated
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
+        for other in self.folder.glob(f"{self.name}-*.nbc"):  # of other sources, which are gone
+            if other.name.split("-")[1] != path.name.split("-")[1]:
+                other.unlink(missing_ok=True)
 
 
 def _without_writing(locator: Any) -> Any:
