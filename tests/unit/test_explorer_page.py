@@ -133,7 +133,8 @@ def test_a_score_is_written_out_down_to_its_share(page: Page, explorer: Explorer
 
 def test_two_texts_and_words_switched_off(page: Page, explorer: Explorer) -> None:
     page.open(text=TEXT, second=SECOND, view="compare")
-    cosine, split, _ = explorer.compare(Question(TEXT), Question(SECOND))
+    told = explorer.compare(Question(TEXT), Question(SECOND))
+    cosine, split = told["cosine"], told["split"]
     vectors = explorer.embedder.encode([TEXT, SECOND])
     assert cosine == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-6)
     assert number(page.text("#cosine")) == pytest.approx(cosine, abs=6e-5) == number(page.text("#sum"))
@@ -141,7 +142,7 @@ def test_two_texts_and_words_switched_off(page: Page, explorer: Explorer) -> Non
     page.js("document.querySelector('[data-at=\"13\"] rect').dispatchEvent(new Event('pointerover', {bubbles: true}))")
     assert page.text("section .readout") == f"the ·1 → lend: {split[1, 3]:.6f}"
     page.click(page.find('[data-focus="Tokens of the first text 2"]'))
-    off, _, _ = explorer.compare(Question(TEXT, off=(2,)), Question(SECOND))
+    off = explorer.compare(Question(TEXT, off=(2,)), Question(SECOND))["cosine"]
     assert number(page.text("#cosine")) == pytest.approx(off, abs=6e-5) and abs(off - cosine) > 0.01
     assert "off=2" in page.js("return location.hash")
 

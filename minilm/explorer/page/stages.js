@@ -73,31 +73,23 @@ async function numbers(seen, i) {
 }
 
 /** The functions that an operation is written in, as they stand in the package. */
-function source(model, operation) {
-  const named = functions(model, operation);
+function source(functions) {
   return h("details", { class: "source" }, h("summary", {}, "The code that computes this"),
-    named.map((name) => h("figure", {}, h("figcaption", {}, h("code", {}, `minilm.${name}`)),
-      h("pre", { tabindex: 0, role: "region", "aria-label": name }, h("code", {}, model.sources[name].source)))));
-}
-
-/** The function that has the formula first; of what depends on the model, the one that this model has. */
-function functions(model, operation) {
-  const [first, ...rest] = model.operations[operation] ?? [];
-  const act = [`functional.${model.activation_function}`, ...(model.activation_function === "gelu" ? ["functional.erf"] : [])];
-  const found = { pooling: [`functional.${model.pooling_function}`, first, ...rest], linear_activation: [first, ...act, ...rest] }[operation] ?? [first, ...rest];
-  return found.filter((name) => name in model.sources);
+    functions.map(({ name, source }) => h("figure", {}, h("figcaption", {}, h("code", {}, `minilm.${name}`)),
+      h("pre", { tabindex: 0, role: "region", "aria-label": name }, h("code", {}, source)))));
 }
 
 /** The formulas of an operation, and of what it is made of. */
-function formulas(model, operation) {
-  const most = { linear_activation: 2, linear_add_layer_norm: 2, embeddings: 1 }[operation] ?? 1;
-  return functions(model, operation).slice(0, most).map((name) => model.sources[name].formula).filter(Boolean);
+function formulas(operation, functions) {
+  const most = ["linear_activation", "linear_add_layer_norm"].includes(operation) ? 2 : 1;
+  return functions.slice(0, most).map(({ formula }) => formula).filter(Boolean);
 }
 
 /** An operation in one line; it opens to its numbers. ``seen`` is what `run` answered. */
 export async function operation(model, seen, i, says = "") {
   if (i < 0) return null;
   const stage = seen.stages[i];
+  const functions = model.functions[stage.operation];
   const open = state.open === i;
   const { output } = stage.shapes;
   const work = stage.flops ? ` · ${many(stage.flops)} multiplications and additions` : "";
@@ -105,8 +97,8 @@ export async function operation(model, seen, i, says = "") {
     () => update({ open: open ? -1 : i, row: 0, array: "output" }), { class: "opener", "aria-expanded": String(open), "data-focus": `operation ${i}` });
   if (!open) return h("div", { class: "operation" }, head);
   return h("div", { class: "operation open" }, head,
-    h("p", {}, formulas(model, stage.operation).map((text) => [h("code", { class: "formula" }, text), " "]), h("span", { class: "quiet" }, stage.name)),
+    h("p", {}, formulas(stage.operation, functions).map((text) => [h("code", { class: "formula" }, text), " "]), h("span", { class: "quiet" }, stage.name)),
     await numbers(seen, i),
-    source(model, stage.operation),
+    source(functions),
     h("details", {}, h("summary", {}, "The same number in Python"), h("pre", { tabindex: 0 }, h("code", {}, pythonOf(model, i)))));
 }

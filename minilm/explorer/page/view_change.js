@@ -25,7 +25,7 @@ async function effect(model, seen) {
     const was = await run(plain);
     return h("div", { class: "beside" }, h("div", {}, h("h3", {}, "As it was"), shown(model, was)), h("div", {}, h("h3", {}, "Now"), shown(model, seen)));
   }
-  const part = [{ stage: -1, array: "output", slice: [] }];
+  const part = [{ array: "output" }];
   const [[before], [after]] = await Promise.all([arrays(plain, part), arrays(asked, part)]);
   const data = new Float32Array([...before.data, ...after.data, ...after.data.map((x, i) => x - before.data[i])]);
   let both = null;

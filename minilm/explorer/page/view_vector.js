@@ -25,7 +25,7 @@ export async function vector(model, seen) {
   const [states, pooled, out] = await arrays(asked, [
     { stage: last, array: "output", slice: [0, [0, count, 1]] },
     { stage: pooling, array: "output", slice: [0] },
-    { stage: -1, array: "output", slice: [] },
+    { array: "output" },
   ]);
   const length = Math.sqrt(dot(pooled.data, pooled.data));
   const modes = model.pooling.map((mode) => SAYS[mode] ?? mode).join(", beside it ");
