@@ -319,6 +319,20 @@ def test_all_works_from_the_keyboard(page: Page) -> None:
     assert page.js("return document.activeElement.id") == "text-text"
 
 
+def test_names_on_a_map_cover_no_point_and_no_other_name(page: Page) -> None:
+    page.go(text=TEXT, second=SECOND, view="nearest", near="\n".join(f"The bank raised rate {n}" for n in range(25)))
+    boxes = page.js(
+        "const box = (one) => { const {left, right, top, bottom} = one.getBoundingClientRect();"
+        "return [left, right, top, bottom] };"
+        "return ['.plane .point', '.plane .name'].map((which) => [...document.querySelectorAll(which)].map(box))"
+    )
+    points, names = (np.array(one) for one in boxes)
+    assert len(points) == 26 and len(names) > 10
+    for i, (left, right, top, bottom) in enumerate(names):
+        a, b, c, d = np.concatenate([points, names[:i]]).T
+        assert not ((a < right - 2) & (left < b - 2) & (c < bottom - 4) & (top < d - 4)).any()
+
+
 def test_pictures_are_saved(page: Page) -> None:
     page.go(text=TEXT, view="layer.0", second="")
     page.js(
