@@ -62,7 +62,7 @@ class EightBits(Operations):
 
 
 class InOneLayer(Operations):
-    """Knows where a pass is: it begins with the embeddings, and a layer has two sublayers. Each thread counts its own."""
+    """Knows where a pass is: it begins with the embeddings, and a layer has two sublayers. Each thread counts alone."""
 
     def __init__(self, layer: int = 0) -> None:
         self.layer = layer

@@ -147,7 +147,7 @@ export async function story(model) {
         h("table", { class: "plain", "data-table": "cosines" }, h("caption", {}, `Cosine of ${quoted} in the first and in the second text`),
           h("tbody", {}, pathA.map((vector, n) => h("tr", {}, h("th", { scope: "row" }, n ? `after layer ${n}` : "before the first layer"), h("td", {}, format(cosine(vector, pathB[n]))))))))),
     section(apart ? "5 · So the texts differ, too" : "5 · And of such words the text’s vector is made",
-      p(`From ${format(cosine(pathA[0], pathB[0]), 2)} the cosine of the two words has gone to ${format(end, 2)}. The vector of a text is made of its words’ last vectors, so the texts end up ${apart ? "far apart, though they share a word" : "near to each other all the same, since more than this word counts"}:`),
+      p(`The cosine of the two words has gone from ${format(cosine(pathA[0], pathB[0]), 2)} to ${format(end, 2)}. The vector of a text is made of its words’ last vectors, so the texts end up ${apart ? "far apart, though they share a word" : "near to each other all the same, since more than this word counts"}:`),
       figureOf(format(alike), "cosine of the two texts: 1 is the same direction, 0 nothing in common"),
       h("p", {}, button("Which words make the texts alike?", () => update({ view: "compare" })), " ", button("Go through the network", () => update({ view: "tokens" })))),
   ];
