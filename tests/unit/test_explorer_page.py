@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 import pytest
 from browser import Page, Site, axe_source, chromium, skip_without
+from threadpoolctl import threadpool_limits
 
 import minilm
 from minilm.explorer.changes import CHANGES, make_change
@@ -30,6 +31,13 @@ PAGE = Path(minilm.__path__[0]) / "explorer" / "page"
 TEXT, SECOND = "The bank of the river was muddy", "The bank lends money to small firms"
 VIEWS = ("story", "tokens", "embeddings", "layer.0", "layer.5", "vector", "compare", "nearest", "change")
 PARTS = {"query": "attention", "key": "attention", "value": "attention", "self": "attention", "intermediate": "feed"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: two wait long for each other while the browser has the cores."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="module")
