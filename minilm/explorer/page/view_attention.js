@@ -108,9 +108,9 @@ export async function attention(model, seen, at) {
   const column = rowNames.map((_, i) => one.data[i * count + picked]);
   const show = (values) => rowNames.map((text, i) => [text, values[i], percent(values[i]), i === picked]);
   return [
-    p(`This is the only place where tokens meet. In each of ${heads} heads every token asks a question, and looks at those tokens whose offer fits. What they have to say is mixed, in these shares, and becomes part of the token. Rows look, columns are looked at; every row adds up to 1.`),
+    p(`This is the only place where tokens meet. In each of ${heads} heads every token asks a question, and looks at those tokens whose offer fits. What they have to say is mixed, in these shares, and becomes part of the token. Rows look, columns are looked at; every row adds up to 1.${rowNames.some((name, i) => name !== all[i].text) ? " A word that comes twice has its position behind it." : ""}`),
     small(thumbs, heads, head),
-    step > 1 && h("p", { class: "quiet" }, `Small pictures: every ${step}th token.`),
+    step > 1 && h("p", { class: "quiet" }, `The small pictures show one token in ${step}.`),
     h("h3", {}, `Head ${head + 1}: where does “${rowNames[picked]}” look?`),
     chips("Choose a token", all, { picked, onpick: (token) => update({ token, key: -1 }) }),
     h("div", { class: "beside" },

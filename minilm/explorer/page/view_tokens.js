@@ -21,8 +21,9 @@ export function tokens(model, seen) {
   const b = state.which === "b" && state.second;
   const texts = [[...model.prompt, ...(b ? state.second : state.text)], [...state.second]];
   const textOf = (token) => between(texts[token.sequence === 1 ? 1 : 0], token);
-  const changed = all.filter((token) => !token.special && token.text.replace(/^(##|▁|Ġ)/, "") !== textOf(token) && token.place[1] > token.place[0]);
-  const unknown = all.filter((token) => /^(\[UNK\]|<unk>)$/.test(token.text));
+  const isUnknown = ({ text }) => /^(\[UNK\]|<unk>)$/.test(text);
+  const changed = all.filter((token) => !token.special && !isUnknown(token) && token.text.replace(/^(##|▁|Ġ)/, "") !== textOf(token) && token.place[1] > token.place[0]);
+  const unknown = all.filter(isUnknown);
   const chosen = all[picked];
   return [
     h("h2", {}, "Text → tokens"), whichText(model),
@@ -35,7 +36,7 @@ export function tokens(model, seen) {
     section("What is lost before the model reads",
       changed.length + unknown.length === 0 && p("Here: nothing but the spaces."),
       changed.length > 0 && h("ul", {}, changed.slice(0, 12).map((token) => h("li", {}, "“", code(textOf(token)), "” is read as ", code(token.text)))),
-      unknown.length > 0 && p("Not in the vocabulary at all, and read as one and the same unknown: ", unknown.map((token) => [code(textOf(token)), " "]))),
+      unknown.length > 0 && p("Not in the vocabulary, and so all read as the same token, ", code(unknown[0].text), ": ", unknown.map((token) => [code(textOf(token)), " "]))),
     section("Padding",
       p("Texts that are computed together are filled up to the same length. The attention mask hides the filling from all other tokens. Add some: neither the attention of a layer nor the vector changes."),
       padding()),
