@@ -31,7 +31,6 @@ from .stages import arrays_of, cut_out, describe, functions_of
 KINDS = {SentenceTransformer: "vector", BertForMaskedLM: "words", BertForTokenClassification: "token_labels"}
 HEADS: dict[str, Any] = {"ForMaskedLM": BertForMaskedLM, "ForTokenClassification": BertForTokenClassification}
 MOST_BYTES = 96 << 20  # of arrays that are kept
-MOST_NUMBERS = 1 << 20  # in one answer: 4 MB
 MOST_SENTENCES = 200
 PATIENCE = 10.0  # seconds for which a pass waits for others
 FIELDS = ("text", "id", "type", "special", "place", "sequence")  # of a token; its place counts characters
@@ -98,9 +97,11 @@ class Explorer:
     ----------
     model
         A `minilm.SentenceTransformer`, `minilm.CrossEncoder` or `minilm.TextClassifier`; or a masked-LM or a token
-        classifier of `minilm.models`, with its ``tokenizer``.
+        classifier of `minilm.models`.
     name
         Its name on the page, and in the Python that the page shows.
+    tokenizer
+        For a model that has none of its own.
 
     Examples
     --------

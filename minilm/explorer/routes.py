@@ -20,9 +20,10 @@ from ..serving.endpoint import check_content_type, to_json
 from ..serving.errors import ServiceError
 from ..serving.gate import AccessLog, Gate, http_error
 from .changes import CHANGES
-from .explorer import MOST_NUMBERS, Explorer, Question
+from .explorer import Explorer, Question
 
 MOST_BYTES = 1 << 18  # of a request
+MOST_NUMBERS = 1 << 20  # in one answer: 4 MB
 PAGE = Path(__file__).with_name("page")
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HEADERS = {

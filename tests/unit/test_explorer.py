@@ -248,7 +248,7 @@ def test_a_classifier_tells_labels_of_a_pair() -> None:
 def test_a_masked_lm_tells_words() -> None:
     tokenizer = tiny.embedder().model.tokenizer
     model = BertForMaskedLM(tiny.with_head(BertForMaskedLM, tiny.CONFIG).params, tiny.CONFIG, "numpy", tokenizer)
-    told = Explorer(model, tokenizer=tokenizer).show(Question("a [MASK] b"))
+    told = Explorer(model).show(Question("a [MASK] b"))
     (mask,) = told["words"]
     assert mask["place"] == 2
     best = model.fill_mask("a [MASK] b", top_k=3)
