@@ -218,6 +218,22 @@ def test_too_much_is_refused_with_the_time_to_come_again() -> None:
     assert admission.tokens == 0
 
 
+def test_a_pause_before_too_much_comes_does_not_count_as_slowness(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    admission = Admission(max_requests=2, max_tokens=20_000)
+    admission.enter(9_000).leave(9_000)
+    now = 3600.0
+    first = admission.enter(9_000)
+    _second = admission.enter(9_000)
+    now = 3601.0
+    first.leave(3_000)  # a second: 3,000 tokens
+    _third = admission.enter(9_000)
+    with pytest.raises(ServiceError) as refused:
+        admission.enter(1)
+    assert refused.value.headers == {"Retry-After": "6"}
+
+
 def test_a_request_is_counted_by_its_tokens_when_they_are_known() -> None:
     admission = Admission(max_requests=9, max_tokens=100)
     first, second = admission.enter(40), admission.enter(10)
