@@ -167,8 +167,43 @@ def test_the_story_tells_why_a_word_means_two_things(page: Page, explorer: Explo
     assert_shown(on_screen(page.table("cosines"))[:, 0], np.array(cosines))
     looks = {row[0]: number(row[2]) for row in page.table("looks a")}
     assert max(looks, key=looks.__getitem__) == "river"
+    looks = {row[0]: number(row[2]) for row in page.table("looks b")}
+    assert max(looks, key=looks.__getitem__) == "lend"
+    rises = [str(n) for n in range(1, 7) if cosines[n] > cosines[n - 1]]
+    assert f"rises in layers {' and '.join(rises)}" in page.text("main")
+    clickable = "return [...document.querySelectorAll('.chips button bdi')].map((one) => one.innerText)"
+    assert page.js(clickable) == ["the", "bank"] * 2  # that both have, once in each
     page.click(page.find('[aria-label^="“bank” in the first text: see layer"]'))
     assert "where does “bank” look?" in page.text("main") and "written out" in page.text("main")
+
+
+@pytest.mark.parametrize("change", ["NoHead", "NoLayer"])
+def test_the_story_shows_a_head_that_is_on_and_does_not_do_the_same_for_every_word(
+    page: Page, explorer: Explorer, change: str
+) -> None:
+    page.go(text=TEXT, second=SECOND, view="story")
+    see = "return document.querySelector('[aria-label*=\"see layer\"]').innerText.match(/\\d+/g).map(Number)"
+    layer, head = page.js(see)
+    off = {"change": change, "cl": layer - 1, "ch": head - 1}
+    page.go(text=TEXT, second=SECOND, view="story", **off)
+    other = page.js(see)
+    assert other != [layer, head] and (change == "NoHead" or other[0] != layer)
+    found = []
+    for text in TEXT, SECOND:
+        record = explorer.run(Question(text, change=change, layer=layer - 1, head=head - 1)).record
+        name = f"encoder.layer.{other[0] - 1}.attention.self"
+        shares = next(one for one in record if one.name == name).arrays["probabilities"][0, other[1] - 1]
+        found += list(shares[1:-1].argmax(axis=1) - np.arange(1, len(shares) - 1))
+    assert max(found.count(one) for one in found) < 0.6 * len(found)
+
+
+def test_the_story_says_no_more_than_its_numbers(page: Page) -> None:
+    page.go(text="The flight is on time", second="But the flight is not on time", view="story")
+    shown, cosines = page.text("main"), on_screen(page.table("cosines"))[:, 0]
+    assert cosines[-1] > 0.9
+    assert "“flight” means nearly the same" in shown and "It stays nearly the same" in shown
+    assert "place 2 in the first text and at place 3 in the second" in shown and "row is the same" in shown
+    assert not any(one in shown for one in ("two things?", "becomes another word", "only because", "far apart"))
 
 
 @pytest.mark.parametrize("change", ["TanhGELU", "ReLU", "FirstToken", "NoPositions", "EightBits", "NoHead", "NoLayer"])

@@ -10,7 +10,11 @@ export function format(x, digits = 4) {
   return (x < 0 ? SIGN : "") + text.replace("e-", "e" + SIGN).replace("e+", "e");
 }
 
-export const percent = (x) => (x > 0 && x < 0.005 ? "< 1 %" : `${Math.round(100 * x)} %`);
+/** A share; only what is nothing or all is written so. */
+export function percent(x) {
+  if (x > 0 && x < 0.005) return "< 1 %";
+  return x >= 0.995 && x < 1 ? "> 99 %" : `${Math.round(100 * x)} %`;
+}
 
 export const milliseconds = (seconds) =>
   seconds < 0.001 ? `${Math.round(1e6 * seconds)} µs` : `${(1000 * seconds).toFixed(1)} ms`;

@@ -165,11 +165,15 @@ function short(value, digits) {
   return (value < 0 && Number(text) ? "−" : "") + cut;
 }
 
-/** A bar for each of a few numbers: [[name, value, note?, chosen?], …]. */
+/** A bar for each of a few numbers: [[name, value, note?, chosen?], …]. The track is ``most`` long; what is below zero goes left. */
 export function bars(name, rows, { most = Math.max(...rows.map((row) => Math.abs(row[1])), 1e-9), digits = 4 } = {}) {
+  const low = Math.min(0, ...rows.map((row) => row[1]));
+  const long = (size) => `${(100 * size) / (most - low)}%`;
+  const bar = (value) => h("div", { class: "track" },
+    h("span", { class: value < 0 ? "negative" : "", style: { left: long(Math.min(value, 0) - low), width: long(Math.abs(value)) } }),
+    low < 0 && h("i", { class: "zero", style: { left: long(-low) } }));
   return h("table", { class: "bars", "data-table": name }, h("caption", { class: "hidden" }, name),
     h("tbody", {}, rows.map(([label, value, note, chosen]) =>
-      h("tr", { class: chosen ? "chosen" : "" }, h("th", { scope: "row" }, label),
-        h("td", { class: "bar" }, h("span", { class: value < 0 ? "negative" : "", style: { width: `${(100 * Math.abs(value)) / most}%` } })),
+      h("tr", { class: chosen ? "chosen" : "" }, h("th", { scope: "row", title: label }, label), h("td", { class: "bar" }, bar(value)),
         h("td", { class: "value", title: String(value) }, format(value, digits)), note !== undefined && h("td", { class: "quiet" }, note)))));
 }

@@ -17,7 +17,7 @@ const overlap = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bott
  * Kinds differ in colour and in form. A name that finds no room is left out; the table has it.
  */
 export function plane(title, places, labels, kinds, reach) {
-  const [width, letters] = matchMedia("(max-width: 40rem)").matches ? [420, 15] : [800, 26];
+  const [width, letters] = matchMedia("(max-width: 40rem)").matches ? [420, 15] : [1080, 42];
   const room = letters * LETTER; // names stand outside of the points, where there is room for so many letters
   const most = reach ?? Math.max(...places.flat().map(Math.abs), 1e-6);
   const x = (value) => width / 2 + (value / most) * (width / 2 - room - 14);

@@ -19,15 +19,15 @@ export function marks(tokens, others = []) {
   return [ends, pieces].filter(Boolean).join(" ");
 }
 
-/** A row of tokens; ``onpick(place)`` chooses one. */
-export function chips(label, tokens, { picked, onpick, ids = false} = {}) {
+/** A row of tokens; ``onpick(place)`` chooses one, of those that ``can(place)``: the others are plain words. */
+export function chips(label, tokens, { picked, onpick, ids = false, can = () => true } = {}) {
   return h("div", { class: tokens.length > MANY ? "chips many" : "chips", role: "group", "aria-label": label, dir: "ltr" },
-    tokens.map((token, i) =>
-      button(h("span", {}, h("bdi", {}, token.text || "␀"), ids && h("small", {}, String(token.id)), h("span", { class: "hidden" }, `, token ${i}${token.masked ? ", switched off" : ""}`)), () => onpick(i), {
-        class: ["chip", token.special && "special", token.masked && "masked"].filter(Boolean).join(" "),
-        "aria-pressed": String(i === picked),
-        "data-focus": `${label} ${i}`,
-      })));
+    tokens.map((token, i) => {
+      const named = h("span", {}, h("bdi", {}, token.text || "␀"), ids && h("small", {}, String(token.id)), h("span", { class: "hidden" }, `, token ${i}${token.masked ? ", switched off" : ""}`));
+      const kinds = ["chip", token.special && "special", token.masked && "masked"].filter(Boolean).join(" ");
+      if (!can(i)) return h("span", { class: `${kinds} plain` }, named);
+      return button(named, () => onpick(i), { class: kinds, "aria-pressed": String(i === picked), "data-focus": `${label} ${i}` });
+    }));
 }
 
 /** A place among the tokens that is there. */

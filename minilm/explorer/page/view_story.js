@@ -2,24 +2,29 @@
 
 import { arrays, compare, run } from "./api.js";
 import { button, figureOf, fill, h, p, section } from "./dom.js";
-import { axes, centred, cosine, dot, format, percent, rowOf } from "./numbers.js";
+import { telling } from "./looks.js";
+import { axes, centred, cosine, dot, format, percent } from "./numbers.js";
 import { bars, heatmap } from "./pictures.js";
 import { plane } from "./plane.js";
 import { lines } from "./python.js";
 import { question, state, update } from "./state.js";
-import { layerStages, stateStages } from "./stages.js";
+import { stateStages } from "./stages.js";
 import { chips, marks, names } from "./tokens.js";
 import { list } from "./view_nearest.js";
 
 const MOST_SENTENCES = 12;
-const LETTERS = 4; // words such as "of" say little
 const SECONDS = 4; // from the first layer to the last, when the map moves
+const [SAME, ALIKE, APART] = [0.9, 0.6, 0.5]; // cosines from which the story speaks of the same, of alike; below, of different texts
+
+/** What a cosine means. */
+export const YARDSTICK = "1 is the same direction, 0 nothing in common, below 0 opposed";
 
 /** The word that is followed: the one picked in the first text, or the longest that both texts have. */
 function followed(a, b) {
-  const inBoth = a.tokens.map(({ text, special }, i) => (!special && b.tokens.some((other) => other.text === text) ? i : -1)).filter((i) => i >= 0);
+  const inBoth = a.tokens.map(({ text, special }, i) => (!special && placeOf(b, text) >= 0 ? i : -1)).filter((i) => i >= 0);
   if (inBoth.includes(state.token)) return state.token;
-  return inBoth.sort((i, j) => a.tokens[j].text.length - a.tokens[i].text.length)[0] ?? -1;
+  const weight = (i) => (a.tokens[i].masked ? 0 : a.tokens[i].text.length);
+  return inBoth.sort((i, j) => weight(j) - weight(i))[0] ?? -1;
 }
 
 const placeOf = (seen, word) => seen.tokens.findIndex(({ text }) => text === word);
@@ -30,34 +35,16 @@ async function path(asked, seen, model, place) {
   return found.map(({ data }) => data);
 }
 
-/** The head in which the word looks most at a word that the other text does not have. */
-async function strongest(asked, seen, other, model, place) {
-  const heads = model.num_attention_heads;
-  const stages = Array.from({ length: model.num_hidden_layers }, (_, n) => layerStages(seen.stages, n).attention);
-  const found = await arrays(asked, stages.map((stage) => ({ stage, array: "probabilities", slice: [0, [0, heads, 1], place] })));
-  const isOwn = ({ text, special }, i) => !special && i !== place && placeOf(other, text) < 0;
-  const all = seen.tokens.map((_, i) => i).filter((i) => isOwn(seen.tokens[i], i));
-  const long = all.filter((i) => seen.tokens[i].text.length >= LETTERS);
-  const own = long.length ? long : all;
-  const best = { share: -1, layer: 0, head: 0, token: 0, row: [] };
-  found.forEach((array, layer) => {
-    for (let head = 0; head < heads; head++) {
-      const row = rowOf(array, head);
-      for (const token of own) {
-        if (row[token] > best.share) Object.assign(best, { share: row[token], layer, head, token, row });
-      }
-    }
-  });
-  return best;
-}
-
-function looking(seen, place, best, which) {
+/** The word in one text through the eyes of one head. */
+function looking({ seen, place }, found, which) {
   const word = seen.tokens[place].text;
-  if (best.share < 0) return p("Here every word is in the other text as well.");
+  const [row, top] = [found.rows, found.tops].map((both) => both[which === "a" ? 0 : 1]);
+  const text = which === "a" ? "first" : "second";
   const at = names(seen.tokens);
-  return h("div", {}, h("h4", {}, `… in the ${which === "a" ? "first" : "second"} text, at “${seen.tokens[best.token].text}”`),
-    bars(`looks ${which}`, at.map((text, i) => [text, best.row[i], percent(best.row[i]), i === best.token]), { most: 1 }),
-    button(`See layer ${best.layer + 1}, head ${best.head + 1}`, () => update({ view: `layer.${best.layer}`, part: "attention", head: best.head, token: place, key: best.token, which }), { "aria-label": `“${word}” in the ${which === "a" ? "first" : "second"} text: see layer ${best.layer + 1}, head ${best.head + 1}` }));
+  const title = top < 0 ? ", where every word is in the other text as well" : `: ${percent(row[top])} at “${seen.tokens[top].text}”`;
+  return h("div", {}, h("h4", {}, `In the ${text} text${title}`),
+    bars(`looks ${which}`, at.map((name, i) => [name, row[i], percent(row[i]), i === top]), { most: 1 }),
+    button(`See layer ${found.layer + 1}, head ${found.head + 1}`, () => update({ view: `layer.${found.layer}`, part: "attention", head: found.head, token: place, key: top, which }), { "aria-label": `“${word}” in the ${text} text: see layer ${found.layer + 1}, head ${found.head + 1}` }));
 }
 
 /** The sentences' words on one map that can be moved through the layers. */
@@ -79,7 +66,7 @@ function map(paths, labels, depth) {
     const next = places[Math.min(low + 1, layers - 1)];
     fill(holder, plane("The word in each sentence", places[low].map(([x, y], i) => [x + part * (next[i][0] - x), y + part * (next[i][1] - y)]), labels, kinds, reach));
     const layer = Math.round(at);
-    says.textContent = `${layer === 0 ? "Before the first layer" : `After layer ${layer}`}: cosine of the first two ${format(cosine(paths[0][layer], paths[1][layer]))}`;
+    says.textContent = `${layer === 0 ? "Before the first layer" : `After layer ${layer}`}: cosine of the first two points ${format(cosine(paths[0][layer], paths[1][layer]))}`;
   }
   function play() {
     cancelAnimationFrame(moving);
@@ -103,6 +90,28 @@ function map(paths, labels, depth) {
   return [h("div", { class: "controls" }, button("▶ Play: through the layers", play, { class: "primary", "data-focus": "play" }), h("label", { class: "range" }, "Layer ", slider), says), holder];
 }
 
+/** How the cosine of the word goes through the layers, in a sentence. */
+function course(cosines) {
+  const [last, low] = [cosines.length - 1, cosines.indexOf(Math.min(...cosines))];
+  const rises = cosines.map((x, n) => n).filter((n) => n > 0 && cosines[n] > cosines[n - 1] + 5e-5);
+  const from = `The cosine of the word in the two texts goes from ${format(cosines[0])} to ${format(cosines[last])}`;
+  if (!rises.length) return `${from}, lower from layer to layer.`;
+  const again = `it rises in ${rises.length === 1 ? "layer" : "layers"} ${rises.join(", ").replace(/, (\d+)$/, " and $1")}`;
+  return `${from}, but not lower in every layer: ${again}${low < last ? `, and is lowest ${low ? `after layer ${low}` : "before the first layer"}, at ${format(cosines[low])}` : ""}.`;
+}
+
+/** What the cosine of the two texts says, beside that of the word. */
+function verdict(alike, end) {
+  const size = alike >= SAME ? "The two texts end up nearly the same" : alike >= APART ? "The two texts end up alike" : "The two texts end up different";
+  const beside = Math.abs(alike - end) < 0.05 ? "about as alike as the word in them" : alike < end ? "less alike than the word in them" : "more alike than the word in them";
+  return `${size}, ${beside}.`;
+}
+
+/** One of the texts as words; those that both texts have can be chosen. */
+function wordsOf(label, seen, other, picked, onpick) {
+  return chips(label, seen.tokens, { picked, ids: true, onpick, can: (i) => !seen.tokens[i].special && placeOf(seen, seen.tokens[i].text) === i && placeOf(other, seen.tokens[i].text) >= 0 });
+}
+
 export async function story(model) {
   const [a, b] = [question("a"), question("b")];
   if (!state.second) return [h("h2", {}, "A word in two texts"), p("Type a second text above that shares a word with the first one.")];
@@ -115,40 +124,48 @@ export async function story(model) {
   const asked = sentences.map((text) => ({ ...a, text, off: [], padding: 0 }));
   const others = await Promise.all(asked.map(run));
   const having = others.map((seen, i) => [seen, i, placeOf(seen, word)]).filter(([, , at]) => at >= 0);
-  const [pathA, pathB, lookA, lookB, { cosine: alike }, ...more] = await Promise.all([
+  const sides = [{ asked: a, seen: first, place }, { asked: b, seen: second, place: there }];
+  const [pathA, pathB, found, { cosine: alike }, ...more] = await Promise.all([
     path(a, first, model, place), path(b, second, model, there),
-    strongest(a, first, second, model, place), strongest(b, second, first, model, there),
+    telling(model, sides),
     compare(a, b),
     ...having.map(([seen, i, at]) => path(asked[i], seen, model, at)),
   ]);
   const same = pathA[0].every((x, i) => x === pathB[0][i]);
   const both = new Float32Array([...pathA[0], ...pathB[0]]);
   const end = cosine(pathA.at(-1), pathB.at(-1));
-  const apart = alike < 0.5;
+  const means = end < SAME; // two things
+  const cosines = pathA.map((vector, n) => cosine(vector, pathB[n]));
   const quoted = `“${word}”`;
   return [
-    h("h2", {}, `Why can ${quoted} mean two things?`),
-    h("p", { class: "lead" }, "Because the network lets every word look at its neighbours, and changes it by what it sees. Follow one word, step by step. Choose another in the first text, or write your own."),
+    h("h2", {}, means ? `Why can ${quoted} mean two things?` : `${quoted} means nearly the same in both texts`),
+    h("p", { class: "lead" }, `${means ? "Because the network lets" : "The network lets"} every word look at its neighbours, and changes it by what it sees${means ? "" : ": here that makes little difference"}. Follow one word, step by step. Choose another one that both texts have, or write your own texts.`),
     section("1 · It begins as a number",
       p(`The network knows no letters. For it ${quoted} is number ${id} of its vocabulary, in both texts. ${marks(first.tokens, second.tokens)}`),
-      chips("Words of the first text", first.tokens, { picked: place, ids: true, onpick: (token) => update({ token }) }),
-      chips("Words of the second text", second.tokens, { picked: there, ids: true, onpick: (token) => update({ token: Math.max(0, placeOf(first, second.tokens[token].text)) }) })),
+      wordsOf("Words of the first text", first, second, place, (token) => update({ token })),
+      wordsOf("Words of the second text", second, first, there, (token) => update({ token: placeOf(first, second.tokens[token].text) }))),
     section(`2 · ${same ? "At first both are the same" : "At first both are nearly the same"}`,
-      p(`Number ${id} is looked up in a table: ${model.hidden_size} numbers, drawn as stripes. `, same ? "They are equal to the last digit. Nothing here tells the two meanings apart." : `They differ only because the word stands at another place: cosine ${format(cosine(pathA[0], pathB[0]))}, where 1 is the same. Nothing here tells the two meanings apart.`),
+      p(`Number ${id} is looked up in a table. Its row has ${model.hidden_size} numbers: these are the word’s vector, drawn as stripes below. Then the row of the place where the word stands is added. `,
+        same ? `${place === there ? "The word stands at the same place in both texts" : "The change leaves the rows of the places out"}, so the vectors are equal to the last digit.` : `The word’s row is the same in both texts. ${place === there ? "What is added to it differs" : `It stands at place ${place} in the first text and at place ${there} in the second, so the row that is added differs`}. The cosine says how alike two vectors are: ${YARDSTICK}. Here it is ${format(cosines[0])}.`,
+        " Nothing here tells what the word means in its sentence."),
       heatmap(`${quoted} before the first layer`, { data: both, columns: model.hidden_size, rowNames: ["first text", "second text"], height: 26 })),
     section("3 · Then it looks around",
-      p(`In each layer every word looks at the others, in ${model.num_attention_heads} heads at once, and takes something over from what it looks at. Here are the heads in which ${quoted} looks most at a word that the other text does not have:`),
-      h("div", { class: "beside" }, looking(first, place, lookA, "a"), looking(second, there, lookB, "b"))),
-    section("4 · And becomes another word",
-      p(`${quoted} in ${2 + having.length} sentences, each as a point. ${same ? "Before the first layer all lie on one spot." : "Before the first layer they lie close together."} Press Play, and watch them move apart from layer to layer. Colour and shape show which of the two texts a point is closer to after the last layer. The cosine says how alike two vectors are: 1 means the same direction, 0 nothing in common.`),
+      p(`In each layer every word looks at the others, in ${model.num_attention_heads} heads, and takes something over from what it looks at. A head is one of ${model.num_attention_heads} places in a layer where words look at each other. Many heads do the same for every word, such as looking at the word before it.`),
+      found
+        ? [p(`Leaving those out, this is the head in which ${quoted} looks most at words that only one of the two texts has: layer ${found.layer + 1}, head ${found.head + 1}. The shares of a text add up to 100 %.`),
+          h("div", { class: "beside" }, looking(sides[0], found, "a"), looking(sides[1], found, "b"))]
+        : p(`In these two texts no head shows ${quoted} looking at different words.`)),
+    section(`4 · ${end >= SAME ? "It stays nearly the same" : end >= ALIKE ? "So its two vectors move apart" : "And becomes another word"}`,
+      p(`What the word takes over is added to its vector, so the vector changes from layer to layer. Below is ${quoted} in ${2 + having.length} sentences, each as a point. ${same ? "Before the first layer those that stand at the same place lie on one spot." : "Before the first layer they lie close together."} Press Play, and watch where they go.`),
+      p(`A vector has ${model.hidden_size} numbers, the picture has two: it is a shadow of the vectors, seen so that these points differ most. The exact measure is the cosine: ${YARDSTICK}. ${course(cosines)} Colour and shape show which of the two texts a point is closer to after the last layer.`),
       ...map([pathA, pathB, ...more], [state.text, state.second, ...having.map(([, i]) => sentences[i])], Math.min(state.depth, pathA.length - 1)),
       h("details", {}, h("summary", {}, "Other sentences with this word"), list("list", "One sentence per line")),
       h("details", {}, h("summary", {}, "The cosines as a table"),
         h("table", { class: "plain", "data-table": "cosines" }, h("caption", {}, `Cosine of ${quoted} in the first and in the second text`),
-          h("tbody", {}, pathA.map((vector, n) => h("tr", {}, h("th", { scope: "row" }, n ? `after layer ${n}` : "before the first layer"), h("td", {}, format(cosine(vector, pathB[n]))))))))),
-    section(apart ? "5 · So the texts differ, too" : "5 · And of such words the text’s vector is made",
-      p(`The cosine of the two words has gone from ${format(cosine(pathA[0], pathB[0]), 2)} to ${format(end, 2)}. The vector of a text is made of its words’ last vectors, so the texts end up ${apart ? "far apart, though they share a word" : "near to each other all the same, since more than this word counts"}:`),
-      figureOf(format(alike), "cosine of the two texts: 1 is the same direction, 0 nothing in common"),
+          h("tbody", {}, cosines.map((x, n) => h("tr", {}, h("th", { scope: "row" }, n ? `after layer ${n}` : "before the first layer"), h("td", {}, format(x)))))))),
+    section(alike >= SAME ? "5 · And the texts are nearly the same" : alike < APART ? "5 · And the texts differ" : "5 · And of such words the text’s vector is made",
+      p(`The vector of a text is made of the last vectors of all its words, and ${quoted} is one of them. ${verdict(alike, end)}`),
+      figureOf(format(alike), `cosine of the two texts: ${YARDSTICK}`),
       h("p", {}, button("Which words make the texts alike?", () => update({ view: "compare" })), " ", button("Go through the network", () => update({ view: "tokens" })))),
   ];
 }
