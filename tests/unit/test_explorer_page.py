@@ -30,6 +30,7 @@ import serving_models as tiny  # noqa: E402
 PAGE = Path(minilm.__path__[0]) / "explorer" / "page"
 TEXT, SECOND = "The bank of the river was muddy", "The bank lends money to small firms"
 VIEWS = ("story", "tokens", "embeddings", "layer.0", "layer.5", "vector", "compare", "nearest", "change")
+LOADED = "import minilm\nmodel = minilm.SentenceTransformer('sentence-transformers/all-MiniLM-L6-v2')\nchanged = model"
 PARTS = {"query": "attention", "key": "attention", "value": "attention", "self": "attention", "intermediate": "feed"}
 
 
@@ -216,9 +217,55 @@ def test_a_change_shows_how_far_the_vector_moves(page: Page, explorer: Explorer,
     shown = page.text("main")
     for exchanged in change, CHANGES[change].__base__.__name__:
         assert f"class {exchanged}(" in shown or exchanged == "Operations"
-    assert "(Operations):" in shown and "The network is changed" in shown
+    assert "(Operations):" in shown and "The network is changed" in page.text("#changed")
     page.click(page.button("Undo"))
-    assert "The network is changed" not in page.text("main")
+    assert page.text("#changed") == ""
+
+
+def test_what_is_changed_or_switched_off_is_said_in_every_view_and_in_python(page: Page, explorer: Explorer) -> None:
+    page.go(text=TEXT, second=SECOND, view="change", off="5", off2="3", change="ReLU")
+    for view in ("change", "story", "nearest", "layer.1"):
+        page.click(page.find(f'[data-view="{view}"]'))
+        page.js("scrollTo(0, 1e6)")
+        banner = page.text("#changed")
+        assert "ReLU instead of GELU" in banner and "first text: “river”" in banner and "second text: “lend”" in banner
+        assert ("shows the network as it is" in banner) == (view == "nearest")
+        assert page.js("const {top, bottom} = document.querySelector('#changed .note').getBoundingClientRect();"
+                       "return top >= 0 && bottom <= innerHeight"), view  # fmt: skip
+    page.js("location.hash = location.hash.replace('view=layer.1', 'view=layer.1&part=feed&open=13')")
+    page.wait("document.querySelector('.source')")
+    page.js("document.querySelector('.source').open = true")
+    assert "class ReLU(" in page.text(".source") and "gelu(" not in page.text(".source")
+    page.click(page.find('[data-view="change"]'))
+    assert "both without the words that are switched off" in page.text("main")
+    first, second = (Question(TEXT, off=(5,), change="ReLU"), Question(SECOND, off=(3,), change="ReLU"))
+    names: dict[str, Any] = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(page.text('[aria-label="To compute with it"]').replace("changed = model", LOADED), names)
+    np.testing.assert_allclose(names["vector"], explorer.run(first).output, atol=1e-6)
+    page.click(page.find('[data-view="compare"]'))
+    page.js("document.querySelector('#tools button:nth-of-type(2)').click()")
+    code = page.wait("document.querySelector('#message pre')?.innerText")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(code, {})
+    assert float(printed.getvalue().strip("[]\n")) == pytest.approx(explorer.compare(first, second)["cosine"], abs=1e-5)
+    page.click(page.button("Undo"))
+    assert page.text("#changed") == "" and "off" not in page.js("return location.hash")
+
+
+def test_a_step_to_another_view_shows_its_heading(page: Page) -> None:
+    for button, heading in (
+        ("Which words make the texts alike?", "How alike"),
+        ("See layer 1, head 5", "Layer 1 of 6"),
+    ):
+        page.go(text=TEXT, second=SECOND, view="story")
+        page.click(page.button(button))
+        assert page.text("h2").startswith(heading)
+        top, bottom, height = page.js(
+            "const {top, bottom} = document.querySelector('h2').getBoundingClientRect();"
+            "return [top, bottom, innerHeight]"
+        )
+        assert page.js("return document.querySelector('.top').offsetHeight") <= top < bottom <= height
 
 
 def test_python_from_the_page_gives_what_is_on_screen(page: Page, explorer: Explorer) -> None:

@@ -21,6 +21,7 @@ import { vector } from "./view_vector.js";
 const VIEWS = { story, tokens, embeddings, layer, vector, answer, compare: comparison, nearest: neighbours, change };
 const root = (id) => document.getElementById(id);
 let turn = 0;
+let shownView = "";
 
 // ---- messages ----
 
@@ -104,11 +105,14 @@ async function draw() {
     const pair = model.kind === "labels" && Boolean(state.second);
     const seen = { ...(await run(question(state.which, pair))), pair };
     const [name, number] = state.view.split(".");
-    const content = await VIEWS[name](model, seen, Number(number));
+    const [content, changes] = await Promise.all([VIEWS[name](model, seen, Number(number)), banner(model, pair)]);
     if (mine !== turn) return; // something newer is on its way
     say();
     drawStrip(root("strip"), model, seen);
-    fill(root("view"), banner(model), content);
+    fill(root("changed"), changes);
+    fill(root("view"), content);
+    if (shownView && shownView !== state.view) showHeading();
+    shownView = state.view;
     const seconds = seen.stages.reduce((sum, stage) => sum + stage.seconds, 0);
     root("passed").textContent = `The pass took ${milliseconds(seconds)}.`;
     document.body.dataset.drawn = String(Math.round(10 * (performance.now() - begun)) / 10);
@@ -118,10 +122,28 @@ async function draw() {
   }
 }
 
-/** That the network is not the model's own is said in every view. */
-function banner(model) {
-  if (!state.change) return null;
-  return h("div", { class: "note" }, h("span", {}, "The network is changed: ", h("strong", {}, nameOf(model)), "."), " ", button("Undo", () => update({ change: "" }), { "data-focus": "undo" }));
+/** In every view, as long as it holds: that the network is changed, or does not read all words. */
+async function banner(model, pair) {
+  const says = [];
+  if (state.change) says.push(h("span", {}, "The network is changed: ", h("strong", {}, nameOf(model)), "."));
+  for (const which of state.second && model.kind === "vector" ? ["a", "b"] : ["a"]) {
+    const asked = question(which, pair);
+    const { tokens } = asked.off.length ? await run(asked) : { tokens: [] };
+    const words = tokens.filter(({ masked }, i) => masked && asked.off.includes(i)).map(({ text }) => `“${text}”`);
+    if (words.length) says.push(h("span", {}, "Switched off ", which === "b" ? "in the second text: " : state.second ? "in the first text: " : ": ", h("strong", {}, words.join(", ")), "."));
+  }
+  if (!says.length) return null;
+  if (state.view === "nearest") says.push(h("span", {}, "This view leaves that aside: it shows the network as it is, which reads all words."));
+  return h("div", { class: "note" }, says, button("Undo", () => update({ change: "", off: "", off2: "" }), { "data-focus": "undo" }));
+}
+
+/** After a step to another view its heading is in sight. */
+function showHeading() {
+  const heading = root("view").querySelector("h2");
+  if (!heading) return;
+  const above = document.querySelector(".top").offsetHeight || root("changed").offsetHeight; // what covers the page's upper edge
+  const { top, bottom } = heading.getBoundingClientRect();
+  if (top < above || bottom > innerHeight) window.scrollBy(0, top - above - 16);
 }
 
 if (["light", "dark"].includes(kept("theme"))) document.documentElement.dataset.theme = kept("theme");

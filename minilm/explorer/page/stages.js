@@ -75,6 +75,22 @@ async function numbers(seen, i) {
     heatmap(title, { data: found.data, columns, rowNames, signed: !/probabilities|_ids|attention_mask$/.test(array) || array.startsWith("extended"), most: strong(found.data.filter((x) => Math.abs(x) < 1e30)) }));
 }
 
+const CALLS = { linear_activation: ["linear", "activation"], linear_add_layer_norm: ["linear"] }; // operations that call others of the table
+
+/** Whether the change exchanges an operation, or one that it calls. */
+function exchanged(model, name) {
+  const source = model.changes[state.change]?.source ?? "";
+  return [name, ...(CALLS[name] ?? [])].some((one) => source.includes(`    def ${one}(`));
+}
+
+/** The functions that compute an operation now: not those that a change has put others in the place of. */
+function functionsOf(model, name) {
+  const all = model.functions[name];
+  if (!exchanged(model, name)) return all;
+  const gone = { ReLU: /\.(gelu\w*|erf)$/, TanhGELU: /\.(gelu\w*|erf)$/, FirstToken: /_pooling$/ }[state.change];
+  return [{ name: `explorer.changes.${state.change}`, formula: "", source: model.changes[state.change].source }, ...all.filter((one) => !gone?.test(one.name))];
+}
+
 /** The functions that an operation is written in, as they stand in the package. */
 function source(functions) {
   return h("details", { class: "source" }, h("summary", {}, "The code that computes this"),
@@ -85,14 +101,14 @@ function source(functions) {
 /** The formulas of an operation, and of what it is made of. */
 function formulas(operation, functions) {
   const most = ["linear_activation", "linear_add_layer_norm"].includes(operation) ? 2 : 1;
-  return functions.slice(0, most).map(({ formula }) => formula).filter(Boolean);
+  return functions.filter(({ name }) => !name.startsWith("explorer.changes.")).slice(0, most).map(({ formula }) => formula).filter(Boolean);
 }
 
 /** An operation in one line; it opens to its numbers. ``seen`` is what `run` answered. */
 export async function operation(model, seen, i, says = "") {
   if (i < 0) return null;
   const stage = seen.stages[i];
-  const functions = model.functions[stage.operation];
+  const functions = functionsOf(model, stage.operation);
   const open = state.open === i;
   const { output } = stage.shapes;
   const work = stage.flops ? ` · ${many(stage.flops)} multiplications and additions` : "";

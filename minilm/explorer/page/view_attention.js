@@ -106,7 +106,7 @@ export async function attention(model, seen, at) {
   const row = one.data.subarray(picked * count, (picked + 1) * count);
   const key = state.key >= 0 ? within(all, state.key) : argmax(row);
   const column = rowNames.map((_, i) => one.data[i * count + picked]);
-  const show = (values) => rowNames.map((text, i) => [text, values[i], percent(values[i]), i === picked]);
+  const show = (values) => rowNames.map((text, i) => [text, values[i], percent(values[i]), i === argmax(values)]);
   return [
     p(`This is the only place where tokens meet. In each of ${heads} heads every token asks a question, and looks at those tokens whose offer fits. What they have to say is mixed, in these shares, and becomes part of the token. Rows look, columns are looked at; every row adds up to 1.${rowNames.some((name, i) => name !== all[i].text) ? " A word that comes twice has its position behind it." : ""}`),
     small(thumbs, heads, head),

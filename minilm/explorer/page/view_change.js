@@ -4,6 +4,7 @@ import { arrays, compare, run } from "./api.js";
 import { choice, figureOf, h, p, section, select } from "./dom.js";
 import { format } from "./numbers.js";
 import { heatmap } from "./pictures.js";
+import { encoding, settings } from "./python.js";
 import { question, state, update } from "./state.js";
 import { whichText } from "./texts.js";
 import { shown } from "./view_answer.js";
@@ -17,7 +18,7 @@ export function nameOf(model) {
   return label(model.changes[state.change]?.summary ?? state.change) + where;
 }
 
-function settings(model) {
+function options(model) {
   if (!["NoHead", "NoLayer"].includes(state.change)) return null;
   return h("div", { class: "controls" },
     select("Layer", count(model.num_hidden_layers), state.cl, (cl) => update({ cl: Number(cl) })),
@@ -29,7 +30,7 @@ async function effect(model, seen) {
   const { change, layer, head, ...plain } = asked;
   if (model.kind !== "vector") {
     const was = await run(plain);
-    return h("div", { class: "beside" }, h("div", {}, h("h3", {}, "As it was"), shown(model, was)), h("div", {}, h("h3", {}, "Now"), shown(model, seen)));
+    return h("div", { class: "beside" }, h("div", {}, h("h3", {}, "Before"), shown(model, was)), h("div", {}, h("h3", {}, "Now"), shown(model, seen)));
   }
   const part = [{ array: "output" }];
   const [[before], [after]] = await Promise.all([arrays(plain, part), arrays(asked, part)]);
@@ -48,26 +49,33 @@ async function effect(model, seen) {
   ];
 }
 
-const computing = (kind, text) => ({
-  vector: `changed.encode(${text})`,
-  labels: `changed.predict(${text})`,
-  words: `changed.fill_mask(${text})`,
-  token_labels: `changed(**tokenizer(${text}, return_tensors="np")).logits`,
-})[kind];
+/** The lines that compute with the changed network what this view shows of it. */
+function computing(model) {
+  const asked = question();
+  const text = JSON.stringify(asked.text);
+  return {
+    vector: () => [...encoding(model, "changed", asked), "print(vector)"],
+    labels: () => [`print(changed.predict(${text}))`],
+    words: () => [`print(changed.fill_mask(${text}))`],
+    token_labels: () => [`print(changed(**tokenizer(${text}, return_tensors="np")).logits)`],
+  }[model.kind]().join("\n");
+}
 
 export async function change(model, seen) {
   const names = Object.keys(model.changes);
   const chosen = model.changes[state.change];
-  const setting = { NoHead: `layer=${state.cl}, head=${state.ch}`, NoLayer: `layer=${state.cl}` }[state.change] ?? "";
+  const someOff = seen.tokens.some(({ masked }, i) => masked && question(state.which, seen.pair).off.includes(i));
+  const many = model.kind === "vector" ? "all views but “Many texts”" : "all views";
   return [
     h("h2", {}, "Change a part of the network, and see what that part does"), whichText(model),
-    p("The network calls its operations from a table. Here you exchange one entry of the table; everything else computes as before. The change stays in all views until you undo it."),
+    p(`The network calls its operations from a table. Here you exchange one entry of the table; everything else computes as before. The change stays in ${many} until you undo it, or take one of the examples at the top.`),
     choice("Change", [["", "As it is"], ...names.map((name) => [name, label(model.changes[name].summary)])], state.change, (change) => update({ change })),
     chosen && p(chosen.summary),
-    settings(model),
-    state.change ? await effect(model, seen) : p("Choose a change."),
+    options(model),
+    state.change ? [p(`“Before” is the network as it is, “now” is the network with this change${someOff ? "; both without the words that are switched off" : ""}.`), await effect(model, seen)] : p("Choose a change."),
     chosen && section("The same in Python",
-      h("pre", { tabindex: 0, role: "region", "aria-label": "To compute with it" }, h("code", {}, `from minilm.explorer.changes import ${state.change}\nchanged = model.with_operations(${state.change}(${setting}))\nprint(${computing(model.kind, JSON.stringify(question().text))})`)),
+      someOff && model.kind !== "vector" && p("This code reads all words, those too that are switched off here."),
+      h("pre", { tabindex: 0, role: "region", "aria-label": "To compute with it" }, h("code", {}, `from minilm.explorer.changes import ${state.change}\nchanged = model.with_operations(${state.change}(${settings()}))\n${computing(model)}`)),
       p("And this is the whole table, with the entry that is exchanged:"),
       h("pre", { tabindex: 0, role: "region", "aria-label": "The table in Python" }, h("code", {}, chosen.source.trimEnd()))),
   ];

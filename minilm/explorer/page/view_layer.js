@@ -11,6 +11,8 @@ import { names } from "./tokens.js";
 
 const PARTS = [["attention", "1 Self-attention"], ["norm1", "2 Add & norm"], ["feed", "3 Feed-forward"], ["norm2", "4 Add & norm"]];
 
+const ACTIVATIONS = { ReLU: "ReLU", TanhGELU: "GELU by tanh" }; // of the changes
+
 async function picture(seen, stage, array, title) {
   const count = Math.min(seen.tokens.length, 24);
   const [found] = await arrays(question(state.which, seen.pair), [{ stage, array, slice: [0, [0, count, 1]] }]);
@@ -30,7 +32,7 @@ async function feedForward(model, seen, stage) {
   const [found] = await arrays(question(state.which, seen.pair), [{ stage, array: "output", slice: [0, [0, Math.min(seen.tokens.length, 24), 1]] }]);
   const on = found.data.reduce((count, x) => count + (x > 0), 0) / found.data.length;
   return [
-    p(`Here every token is alone. Its ${model.hidden_size} numbers become ${model.intermediate_size}, and ${model.activation.toUpperCase()} keeps mainly what is positive: here ${Math.round(100 * on)} % of them. You can read each of these numbers as a small detector: it is large where its pattern is found.`),
+    p(`Here every token is alone. Its ${model.hidden_size} numbers become ${model.intermediate_size}, and ${ACTIVATIONS[state.change] ?? model.activation.toUpperCase()} keeps mainly what is positive: here ${Math.round(100 * on)} % of them. You can read each of these numbers as a small detector: it is large where its pattern is found.`),
     await picture(seen, stage, "output", "After the activation"),
     await operation(model, seen, stage, "Dense, activation: all numbers"),
   ];
