@@ -207,6 +207,38 @@ def test_the_story_says_no_more_than_its_numbers(page: Page) -> None:
     assert not any(one in shown for one in ("two things?", "becomes another word", "only because", "far apart"))
 
 
+def test_an_example_says_what_is_unexpected_in_its_numbers(page: Page, explorer: Explorer) -> None:
+    page.go(text="", second="", view="compare")
+    cosines = {}
+    for label in ("Same meaning, other words", "The order of words", "A “not” more"):
+        page.click(page.button(label))
+        shown = page.text("main")
+        first, second = (page.find(f"#text-{name}").get_attribute("value") for name in ("text", "second"))
+        cosines[label] = explorer.compare(Question(first), Question(second))["cosine"]
+        assert f"their cosine is {cosines[label]:.2f}" in shown
+    same, order, negation = cosines.values()
+    assert same < negation < order
+    assert f"more alike than the texts of “Same meaning, other words” ({same:.2f})" in shown
+    page.click(page.button("A word in pieces"))
+    pieces = len(explorer.tokenizer.tokenize("unbelievably"))
+    assert f"“unbelievably” becomes {pieces} pieces" in page.text("main")
+
+
+def test_bars_below_zero_go_the_other_way(page: Page, explorer: Explorer) -> None:
+    near = ["The cat sleeps all day", "Mud and water after the flood", TEXT]
+    page.go(text=TEXT, second="", view="nearest", near="\n".join(near))
+    (cosines,) = explorer.embedder.similarity(explorer.embedder.encode([TEXT]), explorer.embedder.encode(near))
+    assert cosines[0] < 0 < cosines[1]
+    boxes = page.js(
+        "return [...document.querySelectorAll('.track')].map((one) => [one, ...one.children].flatMap((part) => {"
+        "const {left, right} = part.getBoundingClientRect(); return [left, right] }))"
+    )
+    for cosine, (start, end, left, right, zero, _) in zip(sorted(cosines, reverse=True), boxes, strict=True):
+        assert start - 1 <= min(left, right) and max(left, right) <= end + 1
+        assert (right if cosine < 0 else left) == pytest.approx(zero, abs=1)
+        assert abs(right - left) == pytest.approx(abs(cosine) * (end - zero), abs=1.5)
+
+
 @pytest.mark.parametrize("change", ["TanhGELU", "ReLU", "FirstToken", "NoPositions", "EightBits", "NoHead", "NoLayer"])
 def test_a_change_shows_how_far_the_vector_moves(page: Page, explorer: Explorer, change: str) -> None:
     page.go(text=TEXT, second="", view="change", change=change, cl=1, ch=2)

@@ -2,6 +2,9 @@
 
 const SIGN = "\u2212";
 
+/** What a cosine means. */
+export const YARDSTICK = "1 is the same direction, 0 nothing in common, below 0 opposed";
+
 /** Four decimals: 0.1234. Small numbers as 1.2e−7. */
 export function format(x, digits = 4) {
   if (!Number.isFinite(x)) return x > 0 ? "∞" : Number.isNaN(x) ? "not a number" : SIGN + "∞";

@@ -1,5 +1,6 @@
 // What is on screen, in one place. It is kept in the address, so that a link shows the same again.
 
+// Examples. The cosine of texts that ``says`` something is put beside that of the example named by ``beside``.
 export const PRESETS = [
   {
     label: "Two banks",
@@ -9,18 +10,27 @@ export const PRESETS = [
   },
   {
     label: "Same meaning, other words",
+    name: "paraphrase",
+    says: "say the same",
+    beside: "negation",
     text: "How do I get a refund?",
     second: "I want my money back",
     view: "compare",
   },
   {
     label: "The order of words",
+    name: "order",
+    says: "tell of two different events",
+    beside: "paraphrase",
     text: "The dog bites the man",
     second: "The man bites the dog",
     view: "compare",
   },
   {
     label: "A “not” more",
+    name: "negation",
+    says: "say the opposite of each other",
+    beside: "paraphrase",
     text: "The flight is on time",
     second: "The flight is not on time",
     view: "compare",

@@ -45,7 +45,7 @@ export function drawTexts(root, model) {
       h("div", { class: "fields" }, field("text", readsTwo ? "First text" : "Text", "Type a sentence"),
         readsTwo && field("second", "Second text", isVector ? "and another, to compare" : "and another, if the model reads pairs")),
       h("div", { class: "presets" }, h("span", { class: "quiet" }, "Examples"),
-        PRESETS.filter(({ view }) => isVector || view === "tokens").map(({ label, ...preset }) => button(label, () => updateTexts({ ...preset, which: "a", change: "" }))),
+        PRESETS.filter(({ view }) => isVector || view === "tokens").map(({ label, text, second, view }) => button(label, () => updateTexts({ text, second, view, which: "a", change: "" }))),
         model.mask_token && button("A covered word", () => updateTexts({ text: `The capital of France is ${model.mask_token}.`, second: "", view: "answer" }))));
   }
 }

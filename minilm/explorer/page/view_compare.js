@@ -2,22 +2,45 @@
 
 import { compare, run } from "./api.js";
 import { figureOf, h, p, section } from "./dom.js";
-import { format } from "./numbers.js";
+import { format, YARDSTICK } from "./numbers.js";
 import { matrix, table } from "./pictures.js";
-import { question, state, toggle } from "./state.js";
+import { PRESETS, question, state, toggle } from "./state.js";
 import { chips, names } from "./tokens.js";
+
+const asIs = (text) => ({ text, off: [], padding: 0 });
+const isWord = ({ text, special }) => !special && /[\p{L}\p{N}]/u.test(text);
+
+/** How two cosines stand to each other. */
+const beside = (x, y) => (x > y ? "more alike than" : x < y ? "less alike than" : "as alike as");
+
+/** What is unexpected in the numbers of an example, beside those of another one; nothing for other texts. */
+async function surpriseOf(first, second, cosine) {
+  const example = PRESETS.find(({ text, second }) => text === state.text && second === state.second);
+  if (!example?.beside) return "";
+  const { label, text, second: other, says } = PRESETS.find(({ name }) => name === example.beside);
+  const [it, words] = [await compare(asIs(text), asIs(other)), (seen) => new Set(seen.tokens.filter(isWord).map((token) => token.text))];
+  const [mine, yours] = [words(first), words(second)];
+  const shared = [...mine].filter((word) => yours.has(word));
+  const common = shared.length === mine.size && shared.length === yours.size ? "The same words" : shared.length ? `Words in common: ${shared.map((word) => `“${word}”`).join(", ")}` : "No word in common";
+  return `${common}. These texts ${example.says}, and their cosine is ${format(cosine, 2)}: they come out ${beside(cosine, it.cosine)} the texts of “${label}” (${format(it.cosine, 2)}), which ${says}.`;
+}
 
 export async function comparison(model, seen) {
   if (!state.second) return [h("h2", {}, "Two texts"), p("Type a second text above, and see how alike the two are.")];
   const [a, b] = [question("a"), question("b")];
+  const isPlain = !a.off.length && !b.off.length && !state.change;
   const [first, second, { cosine, split, reason }] = await Promise.all([run(a), run(b), compare(a, b)]);
+  const plain = isPlain ? null : await compare(...[a, b].map(({ text }) => asIs(text)));
+  const surprise = isPlain && (await surpriseOf(first, second, cosine));
   const [rowNames, columnNames] = [names(first.tokens), names(second.tokens)];
   const pairs = split?.flatMap((row, i) => row.map((value, j) => [value, i, j])).sort((x, y) => y[0] - x[0]) ?? [];
   const strongest = ([value, i, j]) => h("tr", {}, h("td", {}, rowNames[i]), h("td", {}, columnNames[j]), h("td", { class: "value" }, format(value)));
   const flat = Float32Array.from(split?.flat() ?? []);
   return [
     h("h2", {}, "How alike are two texts?"),
-    figureOf(h("span", { id: "cosine", title: String(cosine) }, format(cosine)), "cosine of the two vectors: 1 is the same direction, 0 nothing in common"),
+    figureOf(h("span", { id: "cosine", title: String(cosine) }, format(cosine)), `cosine of the two vectors: ${YARDSTICK}`),
+    surprise && p(surprise),
+    plain && p(`With all words, and the network as it is, the cosine is ${format(plain.cosine)}.`),
     p("Click a word to switch it off, and see how the cosine changes: the network then leaves the word out."),
     chips("Tokens of the first text", first.tokens, { onpick: (place) => toggle("a", place) }),
     chips("Tokens of the second text", second.tokens, { onpick: (place) => toggle("b", place) }),

@@ -3,7 +3,7 @@
 import { arrays, compare, run } from "./api.js";
 import { button, figureOf, fill, h, p, section } from "./dom.js";
 import { telling } from "./looks.js";
-import { axes, centred, cosine, dot, format, percent } from "./numbers.js";
+import { axes, centred, cosine, dot, format, percent, YARDSTICK } from "./numbers.js";
 import { bars, heatmap } from "./pictures.js";
 import { plane } from "./plane.js";
 import { lines } from "./python.js";
@@ -15,9 +15,6 @@ import { list } from "./view_nearest.js";
 const MOST_SENTENCES = 12;
 const SECONDS = 4; // from the first layer to the last, when the map moves
 const [SAME, ALIKE, APART] = [0.9, 0.6, 0.5]; // cosines from which the story speaks of the same, of alike; below, of different texts
-
-/** What a cosine means. */
-export const YARDSTICK = "1 is the same direction, 0 nothing in common, below 0 opposed";
 
 /** The word that is followed: the one picked in the first text, or the longest that both texts have. */
 function followed(a, b) {

@@ -10,6 +10,17 @@ const code = (text) => h("code", {}, h("bdi", {}, text));
 /** Python counts characters by code points, JavaScript by UTF-16 units. */
 const between = (characters, { place: [start, end] }) => characters.slice(start, end).join("");
 
+/** The words that are put together from several pieces, each as its tokens. */
+function inPieces(all) {
+  const words = [];
+  all.forEach((token, i) => {
+    if (!token.text.startsWith("##")) return;
+    if (i > 0 && !all[i - 1].text.startsWith("##")) words.push([all[i - 1]]);
+    words.at(-1)?.push(token);
+  });
+  return words;
+}
+
 /** Buttons that fill a text up. */
 export const padding = () =>
   h("p", {}, button("−", () => update({ padding: Math.max(0, state.padding - 1) }), { "aria-label": "Less padding", disabled: state.padding === 0 }), ` ${state.padding} tokens of padding `,
@@ -25,9 +36,11 @@ export function tokens(model, seen) {
   const changed = all.filter((token) => !token.special && !isUnknown(token) && token.text.replace(/^(##|▁|Ġ)/, "") !== textOf(token) && token.place[1] > token.place[0]);
   const unknown = all.filter(isUnknown);
   const chosen = all[picked];
+  const pieces = inPieces(all).map((word) => `“${between(texts[word[0].sequence === 1 ? 1 : 0], { place: [word[0].place[0], word.at(-1).place[1]] })}” becomes ${word.length} pieces`);
   return [
     h("h2", {}, "Text → tokens"), whichText(model),
     p(`The model reads no letters, it reads numbers. So the text is cut into pieces that stand in a vocabulary of ${model.vocab_size.toLocaleString("en")} pieces, and each piece has a number there. A frequent word is one piece; a rare one is put together from several. ${marks(all)}`),
+    pieces.length > 0 && p(`Here ${pieces.slice(0, 3).join(", ")}${pieces.length > 3 ? `, and so do ${pieces.length - 3} more words` : ""}.`),
     model.prompt && p("This model puts its own words before every text: “", code(model.prompt), "”."),
     chips("Tokens", all, { picked, onpick: (token) => update({ token, key: -1 }), ids: true }),
     p("Token ", h("strong", {}, String(picked)), ": ", code(chosen.text), ` has the number ${chosen.id}`,
