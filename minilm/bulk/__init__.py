@@ -43,14 +43,18 @@ Daft; it may abort while the process ends, after a complete result::
     frame = daft.read_parquet("corpus/*.parquet")
     frame.with_column("embedding", embed(frame["text"])).write_parquet("vectors")
 
-DuckDB; it gives a function at most 2,048 rows at a time::
+DuckDB, which gathers small row groups here. It would call a function of SQL (`minilm.integrations.duckdb`) for each row
+group alone::
 
     import duckdb
-    from minilm.integrations.duckdb import register
+    import pyarrow
+    from minilm.bulk import Embed
 
-    connection = duckdb.connect(config={"threads": 1})
-    register(connection)
-    connection.sql("copy (select *, embed(text) as embedding from 'corpus/*.parquet') to 'vectors.parquet'")
+    reading, writing = (duckdb.connect(config={"threads": 1}) for _ in range(2))
+    rows = reading.sql("select * from 'corpus/*.parquet'").to_arrow_reader(2048)
+    schema = rows.schema.append(pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), 384)))
+    vectors = pyarrow.RecordBatchReader.from_batches(schema, map(Embed(), rows))
+    writing.sql("copy (select * from vectors) to 'vectors.parquet'")
 
 Polars, as a stream::
 

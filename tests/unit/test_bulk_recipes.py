@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 import minilm.bulk
 from minilm import SentenceTransformer
+from minilm.bulk import Embed
 
 ROOT = Path(__file__).parents[2]
 RECIPES = dict(re.findall(r"^(Ray Data|\w+)[^\n:]*(?:\n[^\n:]+)*::\n\n((?:    .*\n|\n)+)", minilm.bulk.__doc__, re.M))
@@ -60,3 +61,24 @@ def test_a_recipe(name: str, tmp_path: Path) -> None:
     assert table["id"].to_pylist() == list(range(150)) and table["text"].to_pylist() == TEXTS
     got = np.array(table["embedding"].to_pylist(), np.float32)
     assert np.array_equal(got, SentenceTransformer("all-MiniLM-L6-v2").encode(TEXTS))
+
+
+def test_the_recipe_for_duckdb_gathers_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("duckdb", reason="the recipe for DuckDB needs its package")
+    (tmp_path / "corpus").mkdir()
+    for i in range(30):
+        table = pa.table({"id": range(100 * i, 100 * i + 100), "text": ["a"] * 100})
+        pq.write_table(table, tmp_path / "corpus" / f"{i:02}.parquet", row_group_size=50)
+    sizes: list[int] = []
+
+    def embed(self: Embed, batch: pa.RecordBatch) -> pa.RecordBatch:
+        sizes.append(len(batch))
+        values = pa.array(np.repeat(batch["id"].to_numpy(), 384).astype(np.float32))
+        return batch.append_column("embedding", pa.FixedSizeListArray.from_arrays(values, 384))
+
+    monkeypatch.setattr(Embed, "__call__", embed)
+    monkeypatch.chdir(tmp_path)
+    exec(re.sub("^    ", "", RECIPES["DuckDB"], flags=re.M), {})
+    assert len(sizes) == 2 and sizes[0] >= 2000 and sum(sizes) == 3000
+    table = pq.read_table("vectors.parquet")
+    assert table["id"].to_pylist() == list(range(3000)) == [vector[0] for vector in table["embedding"].to_pylist()]
