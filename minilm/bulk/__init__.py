@@ -3,14 +3,19 @@
 Each recipe reads the column ``text`` of ``corpus/*.parquet``, and writes all columns and the vectors.
 
 Ray Data, in an actor that is given a CPU and computes with two threads. Ray turns small files into one block, so let it
-make blocks of 2,500 rows::
+make blocks of 2,500 rows. With a column of unique ids it notes in ``done`` which rows are written; started again, it
+goes on with the others (tried with Ray 2.60)::
 
+    import os
     import ray
+    from ray.data.checkpoint import CheckpointConfig
     from minilm.bulk import Embed, ModelName
 
+    done = CheckpointConfig("id", os.path.abspath("done"), delete_checkpoint_on_success=False)
+    ray.data.DataContext.get_current().checkpoint_config = done
     data = ray.data.read_parquet("corpus").repartition(target_num_rows_per_block=2500)
     model = ModelName(loading={"threads": 2})
-    actors = {"fn_constructor_kwargs": {"model": model}, "concurrency": 1, "num_cpus": 1}
+    actors = {"fn_constructor_kwargs": {"model": model}, "compute": ray.data.ActorPoolStrategy(size=1), "num_cpus": 1}
     data.map_batches(Embed, batch_format="pyarrow", batch_size=None, **actors).write_parquet("vectors")
 
 Spark, whose types have no list of fixed size::
