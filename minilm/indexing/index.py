@@ -100,6 +100,14 @@ class Index:
         self._searcher: Searcher | None = None
         self._lock = threading.Lock()
 
+    def __repr__(self) -> str:
+        """Return the file, and how much is in it."""
+        try:
+            inside = f"{self.count_files()} files, {len(self)} passages"
+        except OSError:
+            inside = "closed"
+        return f"{type(self).__name__}({self.path!r}: {inside})"
+
     def __enter__(self) -> Self:
         return self
 

@@ -24,7 +24,7 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield an empty folder to write into, whose files come to stand in ``folder`` at the end, if all went well.
 
     A folder that is there already keeps its other files; those of the same names are replaced one by one, after
-    everything has been written.
+    everything has been written. If one of them cannot be replaced, those before it come back.
 
     Raises
     ------
@@ -48,18 +48,43 @@ def _written_beside(folder: str | os.PathLike[str], target: Path, written: Path)
         if not target.exists():
             os.rename(written, target)
             return
-        for path in sorted(written.rglob("*")):
-            place = target / path.relative_to(written)
-            if path.is_dir():
-                place.mkdir(exist_ok=True)
-            else:
-                os.replace(path, place)
+        _move_files(written, target)
         shutil.rmtree(written, ignore_errors=True)
     except BaseException as error:
         shutil.rmtree(written, ignore_errors=True)
         if isinstance(error, OSError) and error.errno is not None and error.strerror:
             raise type(error)(error.errno, error.strerror, str(folder)) from error
         raise
+
+
+def _move_files(source: Path, target: Path) -> None:
+    """Move all files of a folder into another one, or none of them if one cannot be moved."""
+    moved: list[tuple[Path, Path | None]] = []  # where to, and the name that the file before it has meanwhile
+    try:
+        for path in [path for path in sorted(source.rglob("*")) if path.is_file()]:
+            place = target / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            kept = None
+            if place.exists():
+                kept = path.with_name(f"{path.name}.before")
+                _link(place, kept)
+            moved.append((place, kept))
+            os.replace(path, place)
+    except BaseException:
+        for place, kept in reversed(moved):
+            if kept is None:
+                place.unlink(missing_ok=True)
+            else:
+                os.replace(kept, place)
+        raise
+
+
+def _link(path: Path, other: Path) -> None:
+    """Give a file a second name; a copy where the file system has no links."""
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copy2(path, other)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 from click.testing import CliRunner
 
-from minilm import AutoModel, AutoTokenizer, SentenceTransformer, pipeline, trace
+from minilm import AutoModel, AutoTokenizer, Index, SentenceTransformer, pipeline, trace
 from minilm.cli import main
 from minilm.models.outputs import BertModelOutput, HeadOutput
 from minilm.sentences.modules import Dense
@@ -121,3 +121,11 @@ def test_parts(model_dir: Path) -> None:
 def test_backends(model_dir: Path) -> None:
     backend = AutoModel.from_pretrained(model_dir, backend="numpy").backend
     assert repr(backend) == "Backend(name='numpy', operations=Operations(), dtype='float32', device='cpu')"
+
+
+def test_an_index(tmp_path: Path, model_dir: Path) -> None:
+    (tmp_path / "a.txt").write_text("A cat may stay.\n")
+    with Index(tmp_path / "x.db", model_dir, loading={"backend": "numpy"}) as index:
+        index.update(tmp_path / "a.txt")
+        assert repr(index) == f"Index('{tmp_path}/x.db': 1 files, 1 passages)"
+    assert repr(index) == f"Index('{tmp_path}/x.db': closed)"

@@ -174,8 +174,7 @@ print(round(float(y[0]), 6), len(kernels.gelu.stats.cache_hits))
             "(No space left on device): every process compiles them",
         ),
         (
-            "from numba.core.caching import FunctionCache\n"
-            "def nowhere(*_): raise RuntimeError('no locator available')\nFunctionCache._impl_class = nowhere",
+            "from numba.core.caching import FunctionCache\nFunctionCache._impl_class._locator_classes = []",
             "there is no folder to keep compiled kernels in",
         ),
         (
@@ -197,6 +196,23 @@ def test_a_cache_that_cannot_be_used_is_said_once(before: str, said: str, tmp_pa
     assert done.stdout == "0.841345 0\n", done.stderr
     assert done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_cache_that_can_only_be_read(tmp_path: Path) -> None:
+    """As in an image whose file system is read-only; the superuser may write to whatever has no permission for it."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", SMALL], env=environment, capture_output=True, check=True)
+    kept = sorted(tmp_path.rglob("*"))
+    read_only = (
+        "import pathlib, tempfile\ndef read_only(*_, **__): raise OSError(30, 'Read-only file system')\n"
+        "tempfile.TemporaryFile = pathlib.Path.write_bytes = read_only\n"
+    )
+    for more, said in (("", ""), ("kernels.normalize(np.ones((2, 3), np.float32))\n", "cannot be kept in")):
+        command = [sys.executable, "-c", read_only + SMALL + more]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.stdout == "0.841345 1\n", done.stderr
+        assert done.stderr.count("\n") == len(more[:1]) and said in done.stderr, done.stderr
+    assert sorted(tmp_path.rglob("*")) == kept
 
 
 def test_two_processes_that_compile_at_once(tmp_path: Path) -> None:

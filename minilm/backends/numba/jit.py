@@ -7,11 +7,9 @@ may raise is not vectorized.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import logging
-import os
 import pickle
 import sys
 import uuid
@@ -22,6 +20,8 @@ from typing import Any
 import llvmlite
 import numba
 from numba import njit
+
+from ...loading.whole import written_beside
 
 logger: logging.Logger = logging.getLogger("minilm")
 
@@ -47,6 +47,7 @@ try:  # every private name that is used here or, through this module, in its nei
     target_machine()
     for _owner, _name in (
         *((FunctionCache, name) for name in ("_index_key", "cache_path", "load_overload", "save_overload")),
+        (FunctionCache._impl_class, "_locator_classes"),
         *((BaseContext, name) for name in ("get_dummy_value", "get_value_type", "make_array")),
         (cgutils, "get_or_insert_function"),
         *([] if numba.config.DISABLE_JIT else [(njit(lambda: None), "_cache")]),
@@ -111,18 +112,31 @@ class _Files:
         """Write a file that appears whole or not at all, since other processes may look for it meanwhile."""
         path = self._path(key)
         content = pickle.dumps(data, protocol=-1)
-        part = path.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with written_beside(path, path.with_suffix(f".{uuid.uuid4().hex[:8]}.part")) as part:  # threads compile, too
             part.write_bytes(hashlib.sha256(content).digest() + content)
-            os.replace(part, path)
-            for other in self.folder.glob(f"{self.name}-*.nbc"):  # of other sources, which are gone
-                if other.name.split("-")[1] != path.name.split("-")[1]:
-                    other.unlink(missing_ok=True)
-        except BaseException:  # also when the process is interrupted or terminated
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
+        for other in self.folder.glob(f"{self.name}-*.nbc"):  # of other sources, which are gone
+            if other.name.split("-")[1] != path.name.split("-")[1]:
+                other.unlink(missing_ok=True)
+
+
+def _without_writing(locator: Any) -> Any:
+    """Return what finds the folder that ``locator`` finds, if it has kernels, and may not be written."""
+
+    def ensure_cache_path(self: Any) -> None:
+        if not any(Path(self.get_cache_path()).glob("*.nbc")):
+            raise FileNotFoundError
+
+    return type(locator.__name__, (locator,), {"ensure_cache_path": ensure_cache_path})
+
+
+class _Places(FunctionCache._impl_class):
+    """Where kernels are kept: the first of Numba's folders that can be written; else the first that has kernels."""
+
+    _locator_classes = (
+        *FunctionCache._impl_class._locator_classes,
+        *map(_without_writing, FunctionCache._impl_class._locator_classes),
+    )
 
 
 class _Cache(FunctionCache):
@@ -131,6 +145,8 @@ class _Cache(FunctionCache):
     Numba's own key has the target machine, and of the sources the date and size of the kernel's own file. But compiled
     code also holds what the kernel calls, from other files; and in wheels the files of two releases have one date.
     """
+
+    _impl_class = _Places
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
@@ -163,7 +179,7 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
         return compiled
     try:
         compiled._cache = _Cache(function)
-    except RuntimeError:  # Numba's word for no folder that can be written
+    except RuntimeError:  # Numba's word for no folder
         _say_once(
             "there is no folder to keep compiled kernels in: every process compiles them, which takes seconds; "
             "NUMBA_CACHE_DIR names one"
