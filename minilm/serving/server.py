@@ -19,6 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 75  # for the next request: longer than clients wait, who would send it just as we hang up
 HEAD_SECONDS = 30.0  # for the head of a request; the body has `Settings.body_timeout`
 SWITCH_SECONDS = 0.0001  # after so long, a thread that has Python's lock gives it to one that waits
 
@@ -121,6 +122,19 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+def allow_connections() -> None:
+    """Let this process have as many open files as the system allows: each connection is one, and 1,024 are soon used.
+
+    Connections beyond that would be closed without an answer, instead of 429.
+    """
+    if sys.platform != "win32":
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(OSError, ValueError):  # macOS says "unlimited", and means fewer
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def run(app: Any, listening: socket.socket, *, shutdown_timeout: float, on_ready: Callable[[], None]) -> bool:
     """Serve an app until a signal ends it.
 
@@ -144,9 +158,10 @@ def run(app: Any, listening: socket.socket, *, shutdown_timeout: float, on_ready
     config = uvicorn.Config(
         app, loop="uvloop" if uvloop else "asyncio", http=Protocol, ws="none", lifespan="on", log_config=None,
         access_log=False, server_header=False, backlog=BACKLOG,
-        timeout_graceful_shutdown=max(1, round(shutdown_timeout)),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=max(1, round(shutdown_timeout)),
     )  # fmt: skip
     server = Server(config, on_ready)
+    allow_connections()
     name = listening.getsockname()
     switch = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)
