@@ -62,11 +62,11 @@ class EightBits(Operations):
 
 
 class InOneLayer(Operations):
-    """Knows its layer: a pass begins with the embeddings, a layer has two sublayers, each thread has its own pass."""
+    """Knows where a pass is: it begins with the embeddings, and a layer has two sublayers. Each thread counts alone."""
 
     def __init__(self, layer: int = 0) -> None:
         self.layer = layer
-        self._sublayers: dict[int, int] = {}  # that are done, by thread
+        self._sublayers: dict[int, int] = {}  # done so far, by thread
 
     def embeddings(self, *args: Any, **kwargs: Any) -> Array:
         self._sublayers[get_ident()] = 0
@@ -84,7 +84,7 @@ class InOneLayer(Operations):
 
 
 class NoHead(InOneLayer):
-    """One head off: in one layer it hands nothing over."""
+    """One head off: in one layer it adds nothing."""
 
     def __init__(self, layer: int = 0, head: int = 0) -> None:
         super().__init__(layer)
@@ -101,7 +101,7 @@ class NoHead(InOneLayer):
 
 
 class NoLayer(InOneLayer):
-    """One layer out: what comes in goes out."""
+    """One layer out: it returns what it was given."""
 
     def linear_add_layer_norm(
         self, x: Array, residual: Array, weight: Array, bias: Array, norm_weight: Array, norm_bias: Array, eps: float

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import threading
-from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from .. import __version__
-from ..functional import ACTIVATIONS, POOLINGS, normalize, softmax
-from ..inspection.trace import TracedOperation, watch
+from ..arrays import Array
+from ..functional import normalize, softmax
+from ..inspection.trace import Model, TracedOperation, network_of, watch
+from ..loading.checkpoint import read_config
 from ..loading.hub import find_files
-from ..loading.json_files import read_json
 from ..models import BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification, PreTrainedModel
 from ..plots.points import principal_components
 from ..sentences.processing import prompt_length
@@ -28,12 +26,14 @@ from ..tokenizing.tokenizer import Tokenizer, tokenizer_from_files
 from ..vectors.similarity import cos_sim, pairwise_cos_sim
 from . import similarity
 from .changes import CHANGES, make_change, source_of
-from .stages import SOURCES, arrays_of, cut_out, describe, sources
+from .stages import arrays_of, cut_out, describe, functions_of
 
 KINDS = {SentenceTransformer: "vector", BertForMaskedLM: "words", BertForTokenClassification: "token_labels"}
+HEADS: dict[str, Any] = {"ForMaskedLM": BertForMaskedLM, "ForTokenClassification": BertForTokenClassification}
 MOST_BYTES = 96 << 20  # of arrays that are kept
+MOST_SENTENCES = 200
 PATIENCE = 10.0  # seconds for which a pass waits for others
-FIELDS = ("text", "id", "special", "place", "sequence", "masked")  # of a token; its place counts characters
+FIELDS = ("text", "id", "type", "special", "place", "sequence")  # of a token; its place counts characters
 NONE = np.empty(0)
 MOST_WORDS = 8  # candidates for a mask
 
@@ -70,7 +70,7 @@ class Pass:
     Attributes
     ----------
     tokens
-        Of each token its text, id, and place in the text.
+        Of each token `FIELDS`, and whether it is ``"masked"`` out.
     lost
         How many tokens were cut off.
     record
@@ -97,9 +97,11 @@ class Explorer:
     ----------
     model
         A `minilm.SentenceTransformer`, `minilm.CrossEncoder` or `minilm.TextClassifier`; or a masked-LM or a token
-        classifier of `minilm.models`, with its ``tokenizer``.
+        classifier of `minilm.models`.
     name
         Its name on the page, and in the Python that the page shows.
+    tokenizer
+        For a model that has none of its own.
 
     Examples
     --------
@@ -110,12 +112,10 @@ class Explorer:
     (['[CLS]', 'a', 'cat', '[SEP]'], 'encoder.layer.0.attention.self', (1, 12, 4, 4))
     """
 
-    def __init__(
-        self, model: TextModel | PreTrainedModel, name: str = "", *, tokenizer: Tokenizer | None = None
-    ) -> None:
-        self.model: TextModel | PreTrainedModel = model
-        self.network: PreTrainedModel = model.transformer.model if isinstance(model, TextModel) else model
-        found = model.tokenizer if isinstance(model, TextModel) else tokenizer
+    def __init__(self, model: Model, name: str = "", *, tokenizer: Tokenizer | None = None) -> None:
+        self.model: Model = model
+        self.network: PreTrainedModel = network_of(model)
+        found = tokenizer or getattr(model, "tokenizer", None)
         if found is None:
             raise TypeError(f"a {type(model).__name__} needs a tokenizer: give Explorer(model, tokenizer=…)")
         self.tokenizer: Tokenizer = found
@@ -125,7 +125,7 @@ class Explorer:
             self.prompt = model.prompts[model.default_prompt_name]
         limit = model.max_seq_length if isinstance(model, TextModel) else found.model_max_length
         self.limit: int = min(limit, self.network.config.max_tokens)
-        self._passes: OrderedDict[Question, Pass] = OrderedDict()
+        self._passes: dict[Question, Pass] = {}  # the one that was asked for last stands last
         self._lock = threading.Lock()  # one pass at a time: it has all cores
 
     @property
@@ -139,31 +139,28 @@ class Explorer:
 
         Raises
         ------
-        ServiceError
+        ValueError
             If it does not.
         """
         if not isinstance(self.model, SentenceTransformer):
-            raise ServiceError("Backend", f"{self.name} makes no vectors of texts, so there is nothing to compare")
+            raise ValueError(f"{self.name} makes no vectors of texts, so there is nothing to compare")
         return self.model
 
     def describe(self) -> dict[str, Any]:
         """Return what the page has to know of the model."""
-        config, backend = self.network.config, self.network.backend
+        config = self.network.config
         sizes = ("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size", "vocab_size")
-        is_vector = isinstance(self.model, SentenceTransformer)
+        pooling = list(self.embedder.pooling.modes) if self.kind == "vector" else []
         return {
-            "name": self.name, "kind": self.kind, "class": type(self.model).__name__, "version": __version__,
-            "backend": backend.name, "dtype": backend.dtype, "limit": self.limit, "activation": config.hidden_act,
+            "name": self.name, "kind": self.kind, "class": type(self.model).__name__,
+            "backend": self.network.backend.name, "limit": self.limit, "activation": config.hidden_act,
             **{size: getattr(config, size) for size in sizes},
-            "prompt": self.prompt,
-            "pooling": list(self.model.pooling.modes) if isinstance(self.model, SentenceTransformer) else [],
-            "pooling_function": POOLINGS[self.embedder.pooling.modes[0]].__name__ if is_vector else "",
-            "activation_function": ACTIVATIONS[config.hidden_act].__name__,
+            "prompt": self.prompt, "pooling": pooling,
             "labels": list(config.labels) if self.kind.endswith("labels") else [],
             "mask_token": self.tokenizer.mask_token if self.kind == "words" else None,
             "changes": {name: {"summary": inspect.getdoc(change), "source": source_of(change)}
-                        for name, change in CHANGES.items() if name != "FirstToken" or is_vector},
-            "operations": SOURCES, "sources": sources(),
+                        for name, change in CHANGES.items() if name != "FirstToken" or pooling},
+            "functions": functions_of(config.hidden_act, *pooling[:1]),
         }  # fmt: skip
 
     # ---- a pass ------------------------------------------------------------------------------------------------------
@@ -173,58 +170,50 @@ class Explorer:
         if not self._lock.acquire(timeout=PATIENCE):
             raise ServiceError("Overloaded", "there is too much to do here: try again later", {"Retry-After": "5"})
         try:
-            if question in self._passes:
-                self._passes.move_to_end(question)
-                return self._passes[question]
-            done = self._compute(question)
+            done = self._passes.pop(question, None) or self._compute(question)
             self._passes[question] = done
             while len(self._passes) > 1 and sum(one.nbytes for one in self._passes.values()) > MOST_BYTES:
-                self._passes.popitem(last=False)
+                del self._passes[next(iter(self._passes))]
             return done
         finally:
             self._lock.release()
 
     def _compute(self, question: Question) -> Pass:
-        tokens, features, lost = self._tokenize(question)
+        tokens, lost = self._tokenize(question)
+        features: dict[str, Any] = {
+            "input_ids": np.array([[token["id"] for token in tokens]]),
+            "token_type_ids": np.array([[token["type"] for token in tokens]]),
+            "attention_mask": np.array([[int(not token["masked"]) for token in tokens]]),
+        }
         model = self.model
         if question.change:
             model = model.with_operations(make_change(question.change, question.layer, question.head))
         watched, record = watch(model, arrays=True)
         if self.kind == "vector":
-            prompt = {"prompt_length": prompt_length(self.tokenizer, self.prompt, self.limit)} if self.prompt else {}
-            output = watched({**features, **prompt})["sentence_embedding"][0]
+            if self.prompt:
+                features["prompt_length"] = prompt_length(self.tokenizer, self.prompt, self.limit)
+            output = watched(features)["sentence_embedding"][0]
         else:
-            network = watched.transformer.model if isinstance(watched, TextModel) else watched
-            output = np.asarray(network(**features).logits[0])
+            output = np.asarray(network_of(watched)(**features).logits[0])
         return Pass(tokens, lost, record, output)
 
-    def _tokenize(self, question: Question) -> tuple[list[dict[str, Any]], dict[str, np.ndarray], int]:
-        try:
-            pair = None if question.second is None else [question.second]
-            text = self.prompt + question.text
-            _, lost = self.tokenizer.encode_packed([text], self.limit, text_pairs=pair)
-            encoded = self.tokenizer(
-                text, question.second, truncation=True, max_length=self.limit, return_offsets_mapping=True,
-                return_special_tokens_mask=True, return_token_type_ids=True,
-            )  # fmt: skip
-        except ValueError as error:
-            raise ServiceError("Tokenizer", str(error)) from None
-        ids, types = encoded["input_ids"], encoded["token_type_ids"]
-        room = self.network.config.max_tokens - len(ids)
-        if question.padding > room:
-            raise ServiceError("Validation", f"`padding` must be at most {room}: the model has no more positions")
-        rows = zip(
-            encoded.tokens(), ids, encoded["special_tokens_mask"], encoded["offset_mapping"], encoded.sequence_ids(),
-            [i in question.off for i in range(len(ids))], strict=True,
+    def _tokenize(self, question: Question) -> tuple[list[dict[str, Any]], int]:
+        """Return the tokens that are read, and how many were cut off."""
+        text, second = self.prompt + question.text, question.second
+        _, (lost,) = self.tokenizer.encode_packed([text], self.limit, text_pairs=None if second is None else [second])
+        encoded = self.tokenizer(
+            text, second, truncation=True, max_length=self.limit, return_offsets_mapping=True,
+            return_special_tokens_mask=True, return_token_type_ids=True,
         )  # fmt: skip
-        filling = (self.tokenizer.pad_token or "", self.tokenizer.pad_token_id or 0, 1, (0, 0), None, True)
-        tokens = [dict(zip(FIELDS, row, strict=True)) for row in [*rows, *[filling] * question.padding]]
-        features = {
-            "input_ids": [token["id"] for token in tokens],
-            "token_type_ids": [*types, *[0] * question.padding],
-            "attention_mask": [int(not token["masked"]) for token in tokens],
-        }
-        return tokens, {name: np.array([row], np.int64) for name, row in features.items()}, int(lost[0])
+        columns = (encoded[name] for name in ("input_ids", "token_type_ids", "special_tokens_mask", "offset_mapping"))
+        rows = list(zip(encoded.tokens(), *columns, encoded.sequence_ids(), strict=True))
+        room = self.network.config.max_tokens - len(rows)
+        if question.padding > room:
+            raise ValueError(f"`padding` must be at most {room}: the model has no more positions")
+        padding = (self.tokenizer.pad_token or "", self.tokenizer.pad_token_id or 0, 0, 1, (0, 0), None)
+        masked = {*question.off, *range(len(rows), len(rows) + question.padding)}
+        rows += [padding] * question.padding
+        return [dict(zip(FIELDS, row, strict=True), masked=i in masked) for i, row in enumerate(rows)], int(lost)
 
     # ---- answers -----------------------------------------------------------------------------------------------------
 
@@ -236,16 +225,16 @@ class Explorer:
         if self.kind == "words":
             answer["words"] = self._words(done)
         elif self.kind.endswith("labels"):
-            answer["labels"] = np.atleast_2d(self._probabilities(done.output)).tolist()
+            answer["labels"] = self._probabilities(np.atleast_2d(done.output))
         elif question.change:
-            plain = dataclasses.replace(question, change="", layer=0, head=0)
+            plain = replace(question, change="", layer=0, head=0)
             answer["cosine_to_unchanged"] = float(pairwise_cos_sim(self.run(plain).output, done.output))
         return answer
 
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Return probabilities of labels: of a text as its config says, of each token by softmax."""
+        """Logits [rows, labels] → probabilities: of a text as its config says, of each token by softmax."""
         if isinstance(self.network, BertForSequenceClassification):
-            return np.asarray(self.network.probabilities(logits[None])[0])
+            return np.asarray(self.network.probabilities(logits))
         return np.asarray(softmax(logits))
 
     def _words(self, done: Pass) -> list[dict[str, Any]]:
@@ -256,65 +245,59 @@ class Explorer:
                 row = softmax(done.output[place])
                 best = np.argsort(-row, kind="stable")[:MOST_WORDS]
                 words = [self.tokenizer.decode([one]).strip() for one in best.tolist()]
-                found.append({"place": place, "words": words, "probabilities": row[best].tolist()})
+                found.append({"place": place, "words": words, "probabilities": row[best]})
         return found
 
-    def part(self, question: Question, stage: int, array: str, slices: list[Any]) -> np.ndarray:
-        """Return a part of an array of a stage, as float32; of stage -1 that is the output."""
+    def part(self, question: Question, stage: int | None, array: str, slices: Any = ()) -> np.ndarray:
+        """Return a part of an array of a stage; of the output, which comes after the last stage, for None."""
         done = self.run(question)
-        if not -1 <= stage < len(done.record):
-            raise ServiceError("Validation", f"`stage` must be from -1 to {len(done.record) - 1}, got {stage}")
-        arrays = {"output": done.output} if stage < 0 else arrays_of(done.record[stage])
+        if stage is not None and stage >= len(done.record):
+            raise ValueError(f"`stage` must be below {len(done.record)}, got {stage}")
+        arrays = {"output": done.output} if stage is None else arrays_of(done.record[stage])
         if array not in arrays:
-            raise ServiceError("Validation", f"`array` must be one of {', '.join(arrays)}, got {array[:40]!r}")
-        return cut_out(np.asarray(self.network.backend.to_numpy(arrays[array])), slices)
+            raise ValueError(f"`array` must be one of {', '.join(arrays)}, got {array[:40]!r}")
+        return cut_out(self._on_host(arrays[array]), slices)
 
-    def compare(self, a: Question, b: Question) -> tuple[float, np.ndarray | None, str]:
+    def _on_host(self, array: Array) -> np.ndarray:
+        return np.asarray(self.network.backend.to_numpy(array))
+
+    def compare(self, a: Question, b: Question) -> dict[str, Any]:
         """Return the cosine of two texts' vectors, and its split over pairs of tokens, or why there is none."""
-        first, second = self.run(a), self.run(b)
-        cosine = float(pairwise_cos_sim(first.output, second.output))
+        cosine = float(pairwise_cos_sim(self.run(a).output, self.run(b).output))
         reason = similarity.why_no_split(self.embedder)
-        if reason:
-            return cosine, None, reason
-        (mode,) = self.embedder.pooling.modes
-        both = []
-        for one, question in ((first, a), (second, b)):
-            pooling = next(op.arrays for op in one.record if op.operation == "pooling")
-            states, mask = (
-                np.asarray(self.network.backend.to_numpy(pooling[name][0]))
-                for name in ("hidden_states", "attention_mask")
-            )
-            used = "cls" if question.change == "FirstToken" else mode
-            both.append(similarity.parts(states, mask, used))
-        return cosine, similarity.split_cosine(*both), ""
+        split = None if reason else similarity.split_cosine(self._shares(a), self._shares(b))
+        return {"cosine": cosine, "split": split, "reason": reason}
+
+    def _shares(self, question: Question) -> np.ndarray:
+        """Return what each token gives to the pooled vector, [tokens, hidden]."""
+        pooling = next(one.arrays for one in self.run(question).record if one.operation == "pooling")
+        states, mask = (self._on_host(pooling[name])[0] for name in ("hidden_states", "attention_mask"))
+        mode = "cls" if question.change == "FirstToken" else self.embedder.pooling.modes[0]
+        return similarity.parts(states, mask, mode)
 
     def nearest(self, text: str, sentences: list[str]) -> dict[str, Any]:
         """Return the cosine of a text with each sentence, and a map of all of them, the text first."""
+        if len(sentences) > MOST_SENTENCES:
+            raise ValueError(f"`sentences` may be {MOST_SENTENCES} at most, got {len(sentences)}")
         vectors = np.asarray(self.embedder.encode([text, *sentences], show_progress_bar=False))
         places, shares = principal_components(normalize(vectors), 2)
-        return {"cosines": cos_sim(vectors[0], vectors[1:])[0].tolist(), "places": places.tolist(), "kept": sum(shares)}
+        return {"cosines": cos_sim(vectors[0], vectors[1:])[0], "places": places, "kept": sum(shares)}
 
 
-def load(name: str, **settings: Any) -> Explorer:
+def load(name: str, *, threads: int | None = None, **settings: Any) -> Explorer:
     """Load a model as what its files say it is.
 
     Parameters
     ----------
     name
         A folder, or a name on the Hugging Face Hub.
-    settings
-        ``revision``, ``local_files_only``, ``backend``, ``device``, ``dtype`` and ``threads``, as in
-        `minilm.SentenceTransformer`.
+    threads, settings
+        And ``revision``, ``local_files_only``, ``backend``, ``device``, ``dtype``: as in `minilm.SentenceTransformer`.
     """
     where = {key: settings[key] for key in ("revision", "local_files_only") if settings.get(key)}
     files = find_files(name, **where)
-    path = None if files.get("modules.json") is not None else files.get("config.json")
-    architectures = [] if path is None else read_json(path).get("architectures") or []
-    heads: dict[str, Any] = {"ForMaskedLM": BertForMaskedLM, "ForTokenClassification": BertForTokenClassification}
-    for end, cls in heads.items():
-        if any(str(one).endswith(end) for one in architectures):
-            computing = {key: settings.get(key) for key in ("backend", "device", "dtype")}
-            return Explorer(
-                cls.from_pretrained(name, **where, **computing), name, tokenizer=tokenizer_from_files(files)
-            )
-    return Explorer(load_model(name, **settings).model, name)
+    made_as = () if files.get("modules.json") or not files.get("config.json") else read_config(files).architectures
+    head = next((head for end, head in HEADS.items() if any(one.endswith(end) for one in made_as)), None)
+    if head is None:
+        return Explorer(load_model(name, threads=threads, **settings).model, name)
+    return Explorer(head.from_pretrained(name, **settings), name, tokenizer=tokenizer_from_files(files))

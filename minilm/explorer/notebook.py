@@ -6,7 +6,6 @@ import functools
 import html
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -34,18 +33,44 @@ class Frame:
         return f'<iframe src="{source}" title="minilm explorer" width="100%" height="{self.height}"></iframe>'
 
 
-def frame(model: Any, state: Mapping[str, str], height: int) -> Frame:
-    """Return the frame of a model's page; the models of one process share a server."""
+def show(model: Any, text: str = "", second: str = "", *, view: str = "", height: int = 760) -> Frame:
+    """Show a model compute a text, in a notebook's cell: readers can type, click and change it there.
+
+    The page comes from a server in a thread of this process, which ends with it; it listens on this machine alone.
+
+    Parameters
+    ----------
+    model
+        A `minilm.SentenceTransformer`, `minilm.CrossEncoder` or `minilm.TextClassifier`.
+    text, second
+        One text or two to begin with; the page's own example without any.
+    view
+        What to begin with, by its name in the page's address: ``"tokens"``, ``"layer.0"``, ``"compare"``, ….
+    height
+        In pixels.
+
+    Returns
+    -------
+    Frame
+        What a notebook draws as a frame. Its ``address`` opens in any browser on this machine.
+
+    Examples
+    --------
+    >>> import minilm
+    >>> from minilm import explorer
+    >>> model = minilm.SentenceTransformer("sentence-transformers/all-MiniLM-L6-v2")
+    >>> explorer.show(model, "A cat sat on the mat", view="layer.0")  # doctest: +SKIP
+    """
     explorers, address = _site()
-    name = next((name for name, one in explorers.items() if one.model is model), "")
-    if not name:
-        base = Explorer(model).name
-        name = base if base not in explorers else f"{base} ({len(explorers) + 1})"
-        explorers[name] = Explorer(model, name)
-    shown = {key: value for key, value in {"model": name, **state}.items() if value}
-    if state.get("text"):
-        shown["second"] = state.get("second", "")
-    return Frame(f"{address}#{urlencode(shown)}", height)
+    explorer = next((one for one in explorers.values() if one.model is model), None)
+    if explorer is None:
+        explorer = Explorer(model)
+        if explorer.name in explorers:
+            explorer.name += f" ({len(explorers) + 1})"
+        explorers[explorer.name] = explorer
+    texts = {"text": text, "second": second} if text else {}
+    state = {"model": explorer.name, **texts, **({"view": view} if view else {})}
+    return Frame(f"{address}#{urlencode(state)}", height)
 
 
 @functools.cache

@@ -16,14 +16,14 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from ..serving.body import Body
-from ..serving.endpoint import to_json
+from ..serving.endpoint import check_content_type, to_json
 from ..serving.errors import ServiceError
 from ..serving.gate import AccessLog, Gate, http_error
 from .changes import CHANGES
 from .explorer import Explorer, Question
 
 MOST_BYTES = 1 << 18  # of a request
-MOST_SENTENCES, MOST_SLICES = 200, 256
+MOST_NUMBERS = 1 << 20  # in one answer: 4 MB
 PAGE = Path(__file__).with_name("page")
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HEADERS = {
@@ -35,7 +35,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-Answer = Callable[[Explorer, Body], "dict[str, Any] | tuple[np.ndarray, list[list[int]]]"]
+TO_PAGE = RedirectResponse("/explorer/")
+Answer = Callable[[Explorer, Body], "dict[str, Any] | Response"]
 
 
 def question(body: Body, field: str = "question") -> Question:
@@ -50,40 +51,25 @@ def question(body: Body, field: str = "question") -> Question:
     return Question(asked.text("text"), asked.maybe_text("second"), tuple(sorted(set(off))), change=change, **numbers)
 
 
-def arrays(explorer: Explorer, body: Body) -> tuple[np.ndarray, list[list[int]]]:
+def arrays(explorer: Explorer, body: Body) -> Response:
     """Return parts of arrays, end to end."""
-    asked, wanted = question(body), body.items("parts")
-    if len(wanted) > MOST_SLICES:
-        raise ServiceError("Validation", f"`parts` may be {MOST_SLICES} at most, got {len(wanted)}")
-    found = []
-    for i, one in enumerate(wanted):
-        part = Body.of(one, f"`parts` {i}", f"parts.{i}.")
-        stage, slices = part.values.get("stage"), part.values.get("slice") or []
-        if type(stage) is not int or not isinstance(slices, list):
-            raise part.wrong("stage", "an integer, and `slice` a list")
-        found.append(explorer.part(asked, stage, part.text("array"), slices))
-    return np.concatenate([part.ravel() for part in found]), [list(part.shape) for part in found]
-
-
-def compare(explorer: Explorer, body: Body) -> dict[str, Any]:
-    """Tell the cosine of two texts, and its split over their tokens."""
-    cosine, split, reason = explorer.compare(question(body, "a"), question(body, "b"))
-    return {"cosine": cosine, "split": None if split is None else split.tolist(), "reason": reason}
-
-
-def nearest(explorer: Explorer, body: Body) -> dict[str, Any]:
-    """Rank sentences by their cosine with a text, and lay them on a map."""
-    sentences = body.texts("sentences")
-    if len(sentences) > MOST_SENTENCES:
-        raise ServiceError("Validation", f"`sentences` may be {MOST_SENTENCES} at most, got {len(sentences)}")
-    return explorer.nearest(body.text("text"), sentences)
+    asked = question(body)
+    wanted = [Body.of(one, f"`parts` {i}", f"parts.{i}.") for i, one in enumerate(body.items("parts"))]
+    found = [explorer.part(asked, one.count("stage"), one.text("array"), one.values.get("slice", ())) for one in wanted]
+    if (size := sum(part.size for part in found)) > MOST_NUMBERS:
+        raise ValueError(f"{size} numbers are too many at a time: ask for {MOST_NUMBERS} at most")
+    numbers = np.concatenate([part.ravel() for part in found]).astype("<f4")
+    shapes = to_json([list(part.shape) for part in found]).decode()
+    return Response(numbers.tobytes(), 200, {"X-Shapes": shapes}, "application/octet-stream")
 
 
 ANSWERS: dict[str, Answer] = {
     "model": lambda explorer, body: explorer.describe(),
     "run": lambda explorer, body: explorer.show(question(body)),
-    "arrays": arrays, "compare": compare, "nearest": nearest,
-}  # fmt: skip
+    "arrays": arrays,
+    "compare": lambda explorer, body: explorer.compare(question(body, "a"), question(body, "b")),
+    "nearest": lambda explorer, body: explorer.nearest(body.text("text"), body.texts("sentences")),
+}
 
 
 def _api(explorers: Mapping[str, Explorer], answer: Answer) -> Callable[[Request], Any]:
@@ -92,17 +78,14 @@ def _api(explorers: Mapping[str, Explorer], answer: Answer) -> Callable[[Request
         explorer = explorers.get(body.text("model", ""), next(iter(explorers.values())))
         try:
             told = answer(explorer, body)
-        except ValueError as error:  # of a text, such as a lone surrogate
+        except ValueError as error:
             raise ServiceError("Validation", str(error)) from error
-        if isinstance(told, dict):
-            return Response(to_json({"models": list(explorers), **told}), media_type="application/json")
-        numbers, shapes = told
-        return Response(numbers.astype("<f4").tobytes(), 200, {"X-Shapes": to_json(shapes).decode()},
-                        "application/octet-stream")  # fmt: skip
+        if isinstance(told, Response):
+            return told
+        return Response(to_json({"models": list(explorers), **told}), media_type="application/json")
 
     async def route(request: Request) -> Response:
-        if not request.headers.get("content-type", "").startswith("application/json"):  # no form of another site's
-            raise ServiceError("UnsupportedMediaType", "send JSON, with the header `Content-Type: application/json`")
+        check_content_type(request.headers.get("content-type", "").encode())  # no form of another site's
         raw = b""
         async for chunk in request.stream():
             raw += chunk
@@ -122,15 +105,11 @@ async def _file(request: Request) -> Response:
     return FileResponse(PAGE / name, headers=HEADERS, media_type=TYPES[Path(name).suffix])
 
 
-async def _to_page(request: Request) -> Response:
-    return RedirectResponse("/explorer/")
-
-
 def explorer_routes(explorers: Mapping[str, Explorer]) -> list[BaseRoute]:
     """Return the routes of the page at ``/explorer``, and of its API under ``/explorer/api``."""
     api = [Route(f"/api/{name}", _api(explorers, answer), methods=["POST"]) for name, answer in ANSWERS.items()]
     page = [Route("/", _file), Route("/{name}", _file)]
-    return [Route("/explorer", _to_page), Mount("/explorer", routes=[*api, *page])]
+    return [Route("/explorer", TO_PAGE), Mount("/explorer", routes=[*api, *page])]
 
 
 def create_app(explorers: Mapping[str, Explorer], access_log: AccessLog | None = None) -> Starlette:
@@ -144,7 +123,7 @@ def create_app(explorers: Mapping[str, Explorer], access_log: AccessLog | None =
         Called at the end of every request; None for no log.
     """
     return Starlette(
-        routes=[Route("/", _to_page), *explorer_routes(explorers)],
+        routes=[Route("/", TO_PAGE), *explorer_routes(explorers)],
         middleware=[Middleware(Gate, access_log=access_log)],
         exception_handlers={HTTPException: http_error},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,41 +12,43 @@ import numpy as np
 from .. import bert, functional, heads
 from ..arrays import Array
 from ..inspection.trace import TracedOperation
-from ..serving.errors import ServiceError
+from ..operations import OPERATIONS
 
-MOST_NUMBERS = 1 << 20  # in one answer: 4 MB
 
-# Of each operation, the functions that say what it does: the first one has the formula.
-SOURCES: dict[str, tuple[str, ...]] = {
-    "embeddings": ("functional.embeddings", "functional.embedding", "functional.layer_norm"),
-    "linear": ("functional.linear", "bert.self_attention"),
-    "attention": ("functional.attention", "functional.softmax", "functional.extended_attention_mask"),
-    "linear_add_layer_norm": ("functional.linear_add_layer_norm", "functional.layer_norm", "bert.add_and_norm"),
-    "linear_activation": ("functional.linear_activation", "bert.layer"),
-    "pooling": ("functional.pooling", "heads.pool"),
-    "normalize": ("functional.normalize",),
-    "layer_norm": ("functional.layer_norm",),
-    "activation": ("functional.activation",),
-    "embedding": ("functional.embedding",),
-    "add": ("functional.add",),
-}
+def functions_of(activation: str, pooling: str = "mean") -> dict[str, list[dict[str, str]]]:
+    """Return of each operation the functions that it is made of, the one with the formula first.
+
+    Parameters
+    ----------
+    activation, pooling
+        The model's own, by the names of `minilm.functional.ACTIVATIONS` and `minilm.functional.POOLINGS`.
+
+    Examples
+    --------
+    >>> [function["name"] for function in functions_of("relu", "mean")["pooling"]]
+    ['functional.mean_pooling', 'functional.pooling', 'heads.pool']
+    """
+    f, act = functional, functional.ACTIVATIONS[activation]
+    made_of: dict[str, tuple[Callable[..., Any], ...]] = {
+        "embeddings": (f.embeddings, f.embedding, f.layer_norm),
+        "linear": (f.linear, bert.self_attention),
+        "attention": (f.attention, f.softmax, f.extended_attention_mask),
+        "linear_add_layer_norm": (f.linear_add_layer_norm, f.layer_norm, bert.add_and_norm),
+        "linear_activation": (f.linear_activation, act, *([f.erf] if act is f.gelu else []), bert.layer),
+        "pooling": (f.POOLINGS[pooling], f.pooling, heads.pool),
+    }
+    return {name: [*map(_shown, made_of.get(name, (getattr(f, name),)))] for name in OPERATIONS}
 
 
 @functools.cache
-def sources() -> dict[str, dict[str, str]]:
-    """Return, by a function's name, its formula and its source: what is shown is what computes."""
-    modules = {"bert": bert, "functional": functional, "heads": heads}
-    names = dict.fromkeys(name for names in SOURCES.values() for name in names)
-    names |= dict.fromkeys(f"functional.{function.__name__}" for function in functional.POOLINGS.values())
-    names |= dict.fromkeys(f"functional.{function.__name__}" for function in functional.ACTIVATIONS.values())
-    names |= {"functional.erf": None}
-    found = {}
-    for name in names:
-        function = getattr(modules[name.partition(".")[0]], name.partition(".")[2])
-        summary = (inspect.getdoc(function) or "").partition("\n")[0]
-        formula = summary.split("``")[1] if "``" in summary else ""
-        found[name] = {"source": inspect.getsource(function), "formula": formula}
-    return found
+def _shown(function: Callable[..., Any]) -> dict[str, str]:
+    """Return a function's name, formula and source: what is shown is what computes."""
+    summary = (inspect.getdoc(function) or "").partition("\n")[0]
+    return {
+        "name": f"{function.__module__.rpartition('.')[2]}.{function.__name__}",
+        "formula": summary.split("``")[1] if "``" in summary else "",
+        "source": inspect.getsource(function),
+    }
 
 
 def arrays_of(operation: TracedOperation) -> Mapping[str, Array]:
@@ -70,8 +72,8 @@ def describe(operation: TracedOperation) -> dict[str, Any]:
     }
 
 
-def cut_out(array: np.ndarray, slices: Sequence[Any]) -> np.ndarray:
-    """Return a part of an array as float32.
+def cut_out(array: np.ndarray, slices: Any) -> np.ndarray:
+    """Return a part of an array.
 
     Parameters
     ----------
@@ -82,25 +84,16 @@ def cut_out(array: np.ndarray, slices: Sequence[Any]) -> np.ndarray:
 
     Raises
     ------
-    ServiceError
-        If the slices do not fit the array, or if they leave more than `MOST_NUMBERS`.
+    ValueError
+        If the slices do not fit the array.
 
     Examples
     --------
     >>> cut_out(np.arange(12).reshape(3, 4), [1, [0, 4, 2]])
-    array([4., 6.], dtype=float32)
+    array([4, 6])
     """
-    if len(slices) > array.ndim:
-        raise ServiceError("Validation", f"`slice` has {len(slices)} axes, but the array has {array.ndim}")
-    index: list[int | slice] = []
-    for axis, (size, one) in enumerate(zip(array.shape, slices, strict=False)):
-        if type(one) is int and 0 <= one < size:
-            index.append(one)
-        elif isinstance(one, list) and [*map(type, one)] == [int, int, int] and min(one) >= 0 < one[2]:
-            index.append(slice(*one))
-        else:
-            raise ServiceError("Validation", f"`slice` {axis} must be an index below {size}, or [start, stop, step]")
-    part = array[tuple(index)]
-    if part.size > MOST_NUMBERS:
-        raise ServiceError("Validation", f"{part.size} numbers are too many at a time: ask for {MOST_NUMBERS} at most")
-    return np.ascontiguousarray(part, np.float32)
+    try:
+        return np.asarray(array[tuple(slice(*one) if isinstance(one, list) else int(one) for one in slices)])
+    except (IndexError, TypeError, ValueError) as error:
+        expected = "an index or [start, stop, step] for each of the first axes"
+        raise ValueError(f"`slice` must be {expected} of an array {list(array.shape)}: {error}") from None

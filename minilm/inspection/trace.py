@@ -198,9 +198,14 @@ def _run(model: Any, inputs: Any) -> None:
         raise TypeError(f"{expected}; got {type(inputs).__name__}")
 
 
+def network_of(model: Model) -> PreTrainedModel:
+    """Return the network of a model that takes texts; a network itself as it is."""
+    return model.transformer.model if isinstance(model, TextModel) else model
+
+
 def watch(model: Model, arrays: bool = False) -> tuple[Any, list[TracedOperation]]:
     """Return the model with a table that records, and the record, which is filled while the model runs."""
-    network = model.transformer.model if isinstance(model, TextModel) else model
+    network = network_of(model)
     operations = TracingOperations(network.backend, network.params, arrays=arrays)
     watched = model.with_operations(operations)
     if isinstance(watched, TextModel):

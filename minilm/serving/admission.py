@@ -49,6 +49,8 @@ class Admission:
         """
         if self.requests >= self.max_requests:
             raise self._overloaded(f"{self.requests} requests are in work, and {self.max_requests} may be")
+        if self.requests == 0:  # a pause must not count as slowness
+            self._since, self._done = time.perf_counter(), 0
         self.requests += 1
         ticket = Ticket(self)
         try:
@@ -90,5 +92,3 @@ class Ticket:
         admission.requests -= 1
         admission.tokens -= self._counted
         admission._done += done
-        if admission.requests == 0:  # a pause must not count as slowness
-            admission._since, admission._done = time.perf_counter(), 0

@@ -98,7 +98,7 @@ class Endpoint:
         ticket, task = None, None
         try:
             headers = dict(scope["headers"])
-            _check_content_type(headers.get(b"content-type", b""))
+            check_content_type(headers.get(b"content-type", b""))
             length = self._check_length(headers.get(b"content-length"))
             ticket = self.service.admission.enter(length // BYTES_OF_A_TOKEN)
             raw = await self._read(receive)
@@ -269,7 +269,8 @@ def _milliseconds(seconds: float) -> str:
     return str(int(1000 * seconds))
 
 
-def _check_content_type(value: bytes) -> None:
+def check_content_type(value: bytes) -> None:
+    """Raise a `ServiceError` (415) if a request's ``Content-Type`` is not JSON."""
     kind = value.partition(b";")[0].strip().lower()
     if kind != JSON and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
         raise ServiceError("UnsupportedMediaType", "send JSON, with the header `Content-Type: application/json`")

@@ -8,6 +8,8 @@ text, so that one of 2,048 texts does not hold up those of one.
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -21,6 +23,14 @@ from ..packing import Pack, Tokens, make_pack
 from ..sentences.running import PACK_TOKENS, compute_in_memory
 
 MAX_TEXTS = 32  # texts in a pack, as many as `encode` has by default
+NICENESS = 3  # more than the event loop's: it answers what needs no computing while every core computes
+
+
+def _be_nice() -> None:
+    """Let other threads of this process run before this one. Only Linux has a niceness for each thread."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.nice(NICENESS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,6 +234,7 @@ class Engine:
         return chosen
 
     def _work(self) -> None:
+        _be_nice()
         me = threading.get_ident()
         while True:
             with self._wake:

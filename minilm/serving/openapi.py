@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import __version__
 from ..indexing.searching import MODES
+from .gate import PUBLIC
 from .search import MOST_HITS
 
 Schema = dict[str, Any]
@@ -202,10 +203,15 @@ def document(with_key: bool) -> dict[str, Any]:
             "responses": _responses(path, answer, *(status for status in ERRORS if status != 503)),
         }
     for path, (tag, summary, told) in GETS.items():
-        operation: dict[str, Any] = {"tags": [tag], "summary": summary, "responses": _responses(path, told, 401, 503)}
+        statuses = [404] if "{name}" in path else [503]
+        operation: dict[str, Any] = {"tags": [tag], "summary": summary}
         if "{name}" in path:
             operation["parameters"] = [{"name": "name", "in": "path", "required": True, "schema": TEXT}]
-            operation["responses"] = _responses(path, told, 401, 404)
+        if path in PUBLIC:
+            operation["security"] = []
+        else:
+            statuses = [401, *statuses]
+        operation["responses"] = _responses(path, told, *statuses)
         paths.setdefault(path, {})["get"] = operation
     found: dict[str, Any] = {
         "openapi": "3.1.0",

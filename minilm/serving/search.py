@@ -22,7 +22,8 @@ def search(service: Service, body: Body) -> Task:
     if index is None or model is None:
         raise ServiceError("NotFound", "this server has no index: start it with `minilm serve --index FILE`")
     below = [os.path.join(index.folder, path) for path in body.text_or_texts("below")[0]] if "below" in body else []
-    reranker = service.choose("reranker", body.maybe_text("reranker")).reranker if body.flag("rerank", False) else None
+    name = body.maybe_text("reranker")
+    reranker = service.choose("reranker", name).reranker if body.flag("rerank", False) else None
 
     def reply(vectors: list[Any]) -> dict[str, Any]:
         hits = index.search(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -94,20 +96,24 @@ class Page:
             time.sleep(0.01)
         raise AssertionError(f"not true within {seconds} s: {code}; the page says: {self.text('body')[:500]}")
 
-    def open(self, **state: Any) -> None:
-        """Load the page anew, with this state."""
-        from urllib.parse import urlencode
-
+    def load(self, address: str = "") -> None:
+        """Load the page anew, by default as a visitor's first time."""
         self.driver.get("about:blank")
-        self.driver.get(f"{self.site.url}#{urlencode(state)}")
+        self.driver.get(address or self.site.url)
         self.wait("document.body.dataset.turn")
 
     def go(self, **state: Any) -> None:
-        """Change the address to this state, and wait until it is drawn."""
-        from urllib.parse import urlencode
+        """Change the address to this state, and wait until it is drawn; load the page if it is not there."""
+        if not self.driver.current_url.startswith(self.site.url):
+            self.load()
+        with self.drawn():
+            self.js("location.hash = arguments[0]", urlencode({"n": self.turn(), **state}))
 
+    @contextmanager
+    def drawn(self) -> Iterator[None]:
+        """Wait until the page is drawn anew because of what is done inside."""
         before = self.turn()
-        self.js("location.hash = arguments[0]", urlencode({"n": before, **state}))
+        yield
         self.wait(f"Number(document.body.dataset.turn) > {before}")
 
     def find(self, selector: str) -> Any:
@@ -118,9 +124,8 @@ class Page:
 
     def click(self, element: Any) -> None:
         """Click, and wait until the page is drawn anew."""
-        before = self.turn()
-        self.js("arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()", element)
-        self.wait(f"Number(document.body.dataset.turn) > {before}")
+        with self.drawn():
+            self.js("arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()", element)
 
     def text(self, selector: str) -> str:
         return str(self.js("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
@@ -133,11 +138,13 @@ class Page:
             name,
         )
         self.wait(f"[...document.querySelectorAll('table')].some((one) => one.dataset.table === {name!r})")
-        return list(self.js(
+        cells = self.js(  # as one string: the driver takes its time over many small ones
             "const table = [...document.querySelectorAll('table')].find((one) => one.dataset.table === arguments[0]);"
-            "return [...table.querySelectorAll('tbody tr')].map((row) => [...row.cells].map((one) => one.textContent))",
+            "const rows = [...table.querySelectorAll('tbody tr')];"
+            "return JSON.stringify(rows.map((row) => [...row.cells].map((one) => one.textContent)))",
             name,
-        ))  # fmt: skip
+        )
+        return list(json.loads(cells))
 
     def errors(self) -> list[str]:
         return [entry["message"] for entry in self.driver.get_log("browser")]

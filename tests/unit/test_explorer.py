@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import json
 import os
 import re
@@ -20,13 +22,12 @@ import minilm
 from minilm.explorer import show, similarity
 from minilm.explorer.changes import CHANGES, make_change
 from minilm.explorer.explorer import Explorer, Question, load
-from minilm.explorer.stages import SOURCES, cut_out, sources
-from minilm.functional import POOLINGS
+from minilm.explorer.stages import functions_of
+from minilm.functional import ACTIVATIONS, POOLINGS
 from minilm.models import BertForMaskedLM, BertForTokenClassification, BertModel
-from minilm.operations import Operations
+from minilm.operations import OPERATIONS, Operations
 from minilm.sentences.modules import Dense, Normalize, Pooling
 from minilm.sentences.sentence_transformer import SentenceTransformer
-from minilm.serving.errors import ServiceError
 
 pytest.importorskip("orjson", reason="pip install 'minilm[serve]'")
 pytest.importorskip("httpx2", reason="the client of these tests: pip install 'minilm[test]'")
@@ -80,7 +81,7 @@ def test_every_array_of_every_stage_is_the_traces(explorer: Explorer, client: An
 
 def test_the_vector_is_encodes(explorer: Explorer) -> None:
     np.testing.assert_allclose(
-        explorer.part(Question("a b"), -1, "output", []), explorer.embedder.encode("a b"), atol=1e-6
+        explorer.part(Question("a b"), None, "output"), explorer.embedder.encode("a b"), atol=1e-6
     )
 
 
@@ -93,8 +94,9 @@ def test_a_models_own_prompt_is_put_before_texts(include_prompt: bool) -> None:
     seen = explorer.run(Question("a b"))
     assert [token["text"] for token in seen.tokens] == ["[CLS]", "query", ":", "a", "b", "[SEP]"]
     np.testing.assert_allclose(seen.output, model.encode("a b"), atol=1e-6)
-    cosine, split, _ = explorer.compare(Question("a b"), Question("c"))
-    assert split is not None and np.isclose(split.sum(), cosine, atol=1e-6)
+    told = explorer.compare(Question("a b"), Question("c"))
+    cosine = told["cosine"]
+    assert np.isclose(told["split"].sum(), cosine, atol=1e-6)
     assert np.isclose(cosine, model.similarity(*model.encode(["a b", "c"])).item(), atol=1e-6)
     assert np.isclose(explorer.nearest("a b", ["c"])["cosines"][0], cosine, atol=1e-6)
 
@@ -132,7 +134,7 @@ def test_tokens_tell_their_place_and_what_was_cut(client: Any) -> None:
     told = ask(client, "run", question={"text": "A b " * 10}).json()
     assert told["lost"] == 11 and len(told["tokens"]) == 11
     assert told["tokens"][1] == {
-        "text": "a", "id": 5, "special": 0, "place": [0, 1], "sequence": 0, "masked": False
+        "text": "a", "id": 5, "type": 0, "special": 0, "place": [0, 1], "sequence": 0, "masked": False
     }  # fmt: skip
 
 
@@ -160,7 +162,7 @@ def test_a_change_exchanges_one_entry_and_moves_the_vector(explorer: Explorer, c
     told = ask(client, "run", question={**TEXT, "change": name, "layer": 1, "head": 2}).json()
     assert 0 < 1 - told["cosine_to_unchanged"] < 2 or name == "TanhGELU"
     changed = explorer.model.with_operations(make_change(name, 1, 2)).encode(TEXT["text"])
-    moved = explorer.part(Question(TEXT["text"], change=name, layer=1, head=2), -1, "output", [])
+    moved = explorer.part(Question(TEXT["text"], change=name, layer=1, head=2), None, "output")
     np.testing.assert_allclose(moved, changed, atol=1e-6)
     assert np.abs(changed - explorer.model.encode(TEXT["text"])).max() > 1e-6
 
@@ -218,8 +220,8 @@ def test_a_cosine_that_is_no_sum_over_tokens_is_not_split(client: Any) -> None:
         ([transformer, Pooling(("mean", "cls"))], "several poolings"),
     ):
         explorer = Explorer(SentenceTransformer(modules=modules), "tiny")
-        cosine, split, told = explorer.compare(Question("a b"), Question("s"))
-        assert -1 <= cosine <= 1 and split is None and reason in told
+        told = explorer.compare(Question("a b"), Question("s"))
+        assert -1 <= told["cosine"] <= 1 and told["split"] is None and reason in told["reason"]
 
 
 def test_the_nearest_and_their_map(explorer: Explorer, client: Any) -> None:
@@ -239,14 +241,14 @@ def test_a_classifier_tells_labels_of_a_pair() -> None:
     assert explorer.describe()["labels"] == ["bad", "good", "so so"]
     np.testing.assert_allclose(told["labels"][0], explorer.model.predict([("a b", "s")])[0], atol=1e-6)
     assert [token["sequence"] for token in told["tokens"]] == [None, 0, 0, None, 1, None]
-    with pytest.raises(ServiceError, match="no vectors"):
+    with pytest.raises(ValueError, match="no vectors"):
         explorer.nearest("a", ["b"])
 
 
 def test_a_masked_lm_tells_words() -> None:
     tokenizer = tiny.embedder().model.tokenizer
     model = BertForMaskedLM(tiny.with_head(BertForMaskedLM, tiny.CONFIG).params, tiny.CONFIG, "numpy", tokenizer)
-    told = Explorer(model, tokenizer=tokenizer).show(Question("a [MASK] b"))
+    told = Explorer(model).show(Question("a [MASK] b"))
     (mask,) = told["words"]
     assert mask["place"] == 2
     best = model.fill_mask("a [MASK] b", top_k=3)
@@ -281,7 +283,7 @@ def test_other_families_tell_all_their_arrays(settings: dict[str, Any]) -> None:
     told = explorer.show(asked)
     for i, stage in enumerate(told["stages"]):
         for name, shape in stage["shapes"].items():
-            assert explorer.part(asked, i, name, []).shape == tuple(shape)
+            assert explorer.part(asked, i, name).shape == tuple(shape)
     names = [stage["name"] for stage in told["stages"]]
     assert {f"encoder.layer.{n}.attention.self" for n in range(2)} <= set(names)
     for change in CHANGES:
@@ -294,9 +296,14 @@ def test_other_families_tell_all_their_arrays(settings: dict[str, Any]) -> None:
 def test_sources_are_the_functions_own(client: Any) -> None:
     told = ask(client, "model").json()
     assert told["kind"] == "vector" and told["limit"] == 11 and set(told["changes"]) == set(CHANGES)
-    assert "def attention(" in told["sources"]["functional.attention"]["source"]
-    assert told["sources"]["functional.attention"]["formula"] == "softmax(Q Kᵀ / √d + mask) V"
-    assert {name for names in SOURCES.values() for name in names} <= set(sources())
+    attention, softmax, _ = told["functions"]["attention"]
+    assert attention["name"] == "functional.attention" and "def attention(" in attention["source"]
+    assert attention["formula"] == "softmax(Q Kᵀ / √d + mask) V" and softmax["name"] == "functional.softmax"
+    for activation, pooling in itertools.product(ACTIVATIONS, POOLINGS):
+        functions = functions_of(activation, pooling)
+        assert set(functions) == set(OPERATIONS)
+        assert functions["pooling"][0]["source"] == inspect.getsource(POOLINGS[pooling])
+        assert functions["linear_activation"][1]["source"] == inspect.getsource(ACTIVATIONS[activation])
 
 
 BAD = [
@@ -305,13 +312,15 @@ BAD = [
     ({"question": {"text": "a", "change": "Chess"}}, 422, "must be one of TanhGELU"),
     ({"question": {"text": "a", "off": ["a"]}}, 422, "must be a list of integers"),
     ({"question": {"text": "a", "padding": 9}}, 422, "must be at most 8"),
-    ({"question": {"text": "a"}, "parts": [{"stage": 99, "array": "x"}]}, 422, "`stage` must be from -1 to"),
+    ({"question": {"text": "a"}, "parts": [{"stage": 99, "array": "x"}]}, 422, "`stage` must be below"),
     ({"question": {"text": "a"}, "parts": [{"stage": 1, "array": "chess"}]}, 422, "`array` must be one of x, weight"),
-    ({"question": {"text": "a"}, "parts": [{"stage": 1, "array": "x", "slice": [5]}]}, 422, "index below 1"),
-    ({"question": {"text": "a"}, "parts": [{"stage": 1, "array": "x", "slice": [0, [0, 1, 0]]}]}, 422, "index below"),
-    ({"question": {"text": "a"}, "parts": [{"stage": 1, "array": "x", "slice": [0] * 4}]}, 422, "has 4 axes"),
+    ({"question": {"text": "a"}, "parts": [{"stage": 1, "array": "x", "slice": [5]}]}, 422, "index 5 is out of bounds"),
+    ({"question": {"text": "a"}, "parts": [{"stage": 1, "array": "x", "slice": [[0, 1, 0]]}]}, 422, "cannot be zero"),
+    ({"question": {"text": "a"}, "parts": [{"stage": 1, "array": "x", "slice": [0] * 4}]}, 422, "too many indices"),
     ({"question": {"text": "a"}, "parts": []}, 400, "cannot be empty"),
-    ({"question": {"text": "a"}, "parts": [{"stage": 1, "array": "x"}] * 300}, 422, "256 at most"),
+    *[({"question": {"text": "a"}, "parts": [{"stage": 1, "array": "x", "slice": odd}]}, 422, "`slice` must be")
+      for odd in (7, "a", None, {"a": 1}, ["a"], [None], [{}], [[]], [[0, "a"]], [[1, 2, 3, 4]], [1e300], [10**18])],
+    ({"question": {"text": "a"}, "parts": [{"stage": -1, "array": "x"}]}, 422, "integer of at least 0: got -1"),
     ({"question": {"text": "a"}, "parts": [7]}, 422, "must be an object"),
 ]  # fmt: skip
 
@@ -340,9 +349,12 @@ def test_any_text_is_a_text(client: Any, text: str) -> None:
     assert told.status_code == 200 and told.json()["tokens"][0]["text"] == "[CLS]"
 
 
-def test_slices_are_bounded() -> None:
-    with pytest.raises(ServiceError, match="too many at a time"):
-        cut_out(np.broadcast_to(np.float32(0), (2048, 1024)), [])
+def test_an_answer_is_bounded(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minilm.explorer.routes.MOST_NUMBERS", 50)
+    part = {"stage": 1, "array": "x"}
+    assert ask(client, "arrays", question={"text": "a"}, parts=[part]).status_code == 200
+    answer = ask(client, "arrays", question={"text": "a"}, parts=[part] * 2)
+    assert answer.status_code == 422 and "72 numbers are too many" in answer.json()["error"]
 
 
 # ---- the page, and where it is mounted -------------------------------------------------------------------------------

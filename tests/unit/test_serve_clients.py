@@ -169,16 +169,22 @@ def test_llama_index_reranks(server: Served, order: list[int]) -> None:
     assert [int(one.node.node_id) for one in found] == order
 
 
-def test_haystack(server: Served, vectors: np.ndarray) -> None:
-    embedders = pytest.importorskip("haystack.components.embedders")
-    if not hasattr(embedders, "HuggingFaceAPITextEmbedder"):
-        pytest.skip("this haystack has no HuggingFaceAPITextEmbedder")
+def test_haystack(server: Served, vectors: np.ndarray, order: list[int]) -> None:
+    embedders = pytest.importorskip("haystack_integrations.components.embedders.huggingface_api")
+    rankers = pytest.importorskip("haystack_integrations.components.rankers.huggingface_api")
+    from haystack import Document
     from haystack.utils import Secret
 
-    embedder = embedders.HuggingFaceAPITextEmbedder(
-        api_type="text_embeddings_inference", api_params={"url": server.url}, token=Secret.from_token(KEY)
-    )
-    same(embedder.run(text=TEXTS[0])["embedding"], vectors[0])
+    token = Secret.from_token(KEY)
+    settings = {"api_type": "text_embeddings_inference", "api_params": {"url": server.url}, "token": token}
+    settings["normalize"] = True  # which Haystack sends as false, unless told otherwise
+    same(embedders.HuggingFaceAPITextEmbedder(**settings).run(text=TEXTS[0])["embedding"], vectors[0])
+    found = embedders.HuggingFaceAPIDocumentEmbedder(**settings).run(documents=[Document(content=t) for t in TEXTS])
+    same([document.embedding for document in found["documents"]], vectors)
+
+    documents = [Document(content=text, meta={"index": index}) for index, text in enumerate(DOCUMENTS)]
+    found = rankers.HuggingFaceTEIRanker(url=server.url, token=token).run(query=QUERY, documents=documents)
+    assert [document.meta["index"] for document in found["documents"]] == order
 
 
 def test_chromadb(server: Served, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

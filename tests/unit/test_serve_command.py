@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -260,6 +261,7 @@ def test_clients_that_take_their_time_are_hung_up_on(folder: Path, monkeypatch: 
     from minilm.serving.settings import Settings
 
     monkeypatch.setattr(module.Protocol, "head_seconds", 2.0)
+    monkeypatch.setattr(module, "KEEP_ALIVE_SECONDS", 1)
     monkeypatch.setattr(module.Server, "capture_signals", lambda self: nullcontext())  # they are the main thread's
     servers: list[Any] = []
     start = module.Server.startup
@@ -270,15 +272,35 @@ def test_clients_that_take_their_time_are_hung_up_on(folder: Path, monkeypatch: 
         port = listening.getsockname()[1]
         run = threads.submit(module.run, app, listening, shutdown_timeout=5, on_ready=ready.set)
         assert ready.wait(30)
-        head = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n"
-        for sent, expected in ((b"", b""), (head, b""), (head + b"\r\n{", b"HTTP/1.1 408 ")):
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
-                client.sendall(sent)
-                assert client.recv(13) == expected
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:  # and not while a request is in work
-            for part in (head, b"\r\n", b'{"inputs"', b""):
-                client.sendall(part)
-                time.sleep(0.3)
-            assert client.recv(13) == b"HTTP/1.1 400 "
-        servers[0].should_exit = True
+        try:
+            head = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n"
+            for sent, expected in ((b"", b""), (head, b""), (head + b"\r\n{", b"HTTP/1.1 408 ")):
+                with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                    client.sendall(sent)
+                    assert client.recv(13) == expected
+            with socket.create_connection(
+                ("127.0.0.1", port), timeout=20
+            ) as client:  # and not while a request is in work
+                for part in (head, b"\r\n", b'{"inputs"', b""):
+                    client.sendall(part)
+                    time.sleep(0.3)
+                assert client.recv(13) == b"HTTP/1.1 400 "
+            with socket.create_connection(("127.0.0.1", port), timeout=4) as client:  # nor for longer between requests
+                client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert b"".join(iter(lambda: client.recv(4096), b"")).startswith(b"HTTP/1.1 200 ")
+        finally:
+            servers[0].should_exit = True
         assert run.result(30) is False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the limits of another process")
+def test_connections_are_not_limited_to_those_of_a_shell(folder: Path) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        with serving("--model", folder) as server:
+            assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

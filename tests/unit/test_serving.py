@@ -424,6 +424,14 @@ def test_a_key_opens(value: str, models: dict[str, Any]) -> None:
         assert client.post("/embed", json={"inputs": "a"}, headers={"Authorization": value}).status_code == 200
 
 
+def test_the_document_says_what_needs_the_key(models: dict[str, Any]) -> None:
+    with client_of(models["embedding"], api_key="s3cret") as client:
+        for path, methods in client.get("/openapi.json").json()["paths"].items():
+            for method, operation in methods.items():
+                refused = client.request(method, path).status_code == 401
+                assert refused == ("401" in operation["responses"]) == (operation.get("security") != [])
+
+
 @pytest.mark.parametrize("value", [None, "", "Bearer", "Bearer wrong", "Basic s3cret", "s3cret2", "Bearer s3cret x"])
 def test_no_key_and_a_wrong_one_do_not(value: str | None, models: dict[str, Any]) -> None:
     headers = {} if value is None else {"Authorization": value}

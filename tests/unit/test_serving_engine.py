@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +18,7 @@ from minilm.backends import get_backend
 from minilm.backends.threads import product_threads
 from minilm.packing import Pack, Tokens
 from minilm.serving.admission import Admission
-from minilm.serving.engine import Computation, Engine, Job
+from minilm.serving.engine import NICENESS, Computation, Engine, Job
 from minilm.serving.errors import ServiceError
 
 
@@ -216,6 +218,22 @@ def test_too_much_is_refused_with_the_time_to_come_again() -> None:
     assert admission.tokens == 0
 
 
+def test_a_pause_before_too_much_comes_does_not_count_as_slowness(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    admission = Admission(max_requests=2, max_tokens=20_000)
+    admission.enter(9_000).leave(9_000)
+    now = 3600.0
+    first = admission.enter(9_000)
+    _second = admission.enter(9_000)
+    now = 3601.0
+    first.leave(3_000)  # a second: 3,000 tokens
+    _third = admission.enter(9_000)
+    with pytest.raises(ServiceError) as refused:
+        admission.enter(1)
+    assert refused.value.headers == {"Retry-After": "6"}
+
+
 def test_a_request_is_counted_by_its_tokens_when_they_are_known() -> None:
     admission = Admission(max_requests=9, max_tokens=100)
     first, second = admission.enter(40), admission.enter(10)
@@ -228,3 +246,17 @@ def test_a_request_is_counted_by_its_tokens_when_they_are_known() -> None:
     first.leave()
     second.leave()
     assert admission.tokens == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness for each thread")
+def test_the_engines_threads_are_nicer_than_the_one_that_made_it(engine_of: Callable[..., Engine]) -> None:
+    before, found, done = os.getpriority(os.PRIO_PROCESS, 0), [], threading.Event()
+
+    def compute(pack: Pack) -> list[int]:
+        found.append(os.getpriority(os.PRIO_PROCESS, 0))  # of this thread
+        return pack.lengths.tolist()
+
+    engine_of(threads=1).submit(Job(Computation(compute, get_backend("numpy")), [text(1, 2)], lambda job: done.set()))
+    assert done.wait(20)
+    assert found == [min(before + NICENESS, 19)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before

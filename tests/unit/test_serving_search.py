@@ -79,6 +79,7 @@ def test_a_served_reranker_sorts_the_hits(client: TestClient, index: Index) -> N
 
 
 WRONG = [
+    ({"query": "a", "reranker": {}}, 422, "Validation", "`reranker`"),
     ({}, 422, "Validation", "`query` must be a string: it is missing"),
     ({"query": "a", "top_k": 0}, 422, "Validation", "`top_k` must be an integer from 1 to 1000: got 0"),
     ({"query": "a", "mode": "magic"}, 422, "Validation", "`mode` must be one of 'both', 'meaning', 'words'"),

@@ -9,7 +9,7 @@ import { question, state, subscribe, update } from "./state.js";
 import { drawStrip, viewsOf } from "./strip.js";
 import { drawTexts } from "./texts.js";
 import { answer } from "./view_answer.js";
-import { change } from "./view_change.js";
+import { change, nameOf } from "./view_change.js";
 import { comparison } from "./view_compare.js";
 import { embeddings } from "./view_embeddings.js";
 import { layer } from "./view_layer.js";
@@ -108,7 +108,7 @@ async function draw() {
     if (mine !== turn) return; // something newer is on its way
     say();
     drawStrip(root("strip"), model, seen);
-    fill(root("view"), banner(), content);
+    fill(root("view"), banner(model), content);
     const seconds = seen.stages.reduce((sum, stage) => sum + stage.seconds, 0);
     root("passed").textContent = `The pass took ${milliseconds(seconds)}.`;
     document.body.dataset.drawn = String(Math.round(10 * (performance.now() - begun)) / 10);
@@ -119,9 +119,9 @@ async function draw() {
 }
 
 /** That the network is not the model's own is said in every view. */
-function banner() {
+function banner(model) {
   if (!state.change) return null;
-  return h("div", { class: "note" }, h("span", {}, "The network is changed: ", h("code", {}, state.change), "."), " ", button("Undo", () => update({ change: "" }), { "data-focus": "undo" }));
+  return h("div", { class: "note" }, h("span", {}, "The network is changed: ", h("strong", {}, nameOf(model)), "."), " ", button("Undo", () => update({ change: "" }), { "data-focus": "undo" }));
 }
 
 if (["light", "dark"].includes(kept("theme"))) document.documentElement.dataset.theme = kept("theme");

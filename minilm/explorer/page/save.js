@@ -2,7 +2,7 @@
 
 import { button, h } from "./dom.js";
 
-const STYLES = ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-family", "font-size", "font-weight", "text-anchor"];
+const STYLES = ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-family", "font-size", "font-weight", "text-anchor", "paint-order"];
 
 function offer(blob, name) {
   const link = h("a", { href: URL.createObjectURL(blob), download: name });

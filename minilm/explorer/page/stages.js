@@ -8,7 +8,9 @@ import { pythonOf } from "./python.js";
 import { question, state, update } from "./state.js";
 import { names } from "./tokens.js";
 
-const ROWS = 64; // of an array that are shown at a time
+const [ROWS, NUMBERS] = [64, 1 << 19]; // of an array that are shown at a time, at most
+
+const rowsAtOnce = (sizes) => Math.max(1, Math.min(ROWS, Math.floor(NUMBERS / sizes.at(-1))));
 
 /** The number of an operation by the end of its name: a model with a head has its encoder under a name of its own. */
 export const find = (stages, end) => stages.findIndex(({ name }) => name === end || name.endsWith(`.${end}`));
@@ -39,7 +41,7 @@ export const afterLayers = ({ stages }) => stages.map((_, i) => i).filter((i) =>
 
 /** What is fetched of an array so that it can be shown as rows and columns, and how it is called. */
 function window2d(array, sizes, { tokens }) {
-  const rowsFrom = (size) => [state.row, Math.min(state.row + ROWS, size), 1];
+  const rowsFrom = (size) => [state.row, Math.min(state.row + rowsAtOnce(sizes), size), 1];
   if (sizes.length === 4) {
     const head = Math.min(state.head, sizes[1] - 1);
     return { slice: [0, head, rowsFrom(sizes[2])], rows: sizes[2], byToken: sizes[2] === tokens.length, head: sizes[1] > 1 };
@@ -56,6 +58,7 @@ async function numbers(seen, i) {
   const part = window2d(array, sizes, seen);
   const [found] = await arrays(question(state.which, seen.pair), [{ stage: i, array, slice: part.slice }]);
   const columns = found.shape.at(-1);
+  const step = rowsAtOnce(sizes);
   const tokenNames = names(seen.tokens);
   const count = found.data.length / columns;
   const first = part.rows > 1 ? state.row : 0;
@@ -65,39 +68,31 @@ async function numbers(seen, i) {
     h("div", { class: "controls" },
       select("Array", Object.entries(shapes).map(([name, sizes]) => [name, `${name} ${shape(sizes)}`]), array, (array) => update({ array, row: 0 })),
       part.head && select("Head", Array.from({ length: sizes[1] }, (_, n) => [n, String(n + 1)]), state.head, (head) => update({ head: Number(head) })),
-      part.rows > ROWS && h("span", { class: "pages" },
-        button("‹", () => update({ row: Math.max(0, state.row - ROWS) }), { "aria-label": "Rows before", disabled: state.row === 0 }),
-        ` rows ${state.row} to ${Math.min(state.row + ROWS, part.rows) - 1} of ${part.rows} `,
-        button("›", () => update({ row: state.row + ROWS }), { "aria-label": "Rows after", disabled: state.row + ROWS >= part.rows }))),
+      part.rows > step && h("span", { class: "pages" },
+        button("‹", () => update({ row: Math.max(0, state.row - step) }), { "aria-label": "Rows before", disabled: state.row === 0 }),
+        ` rows ${state.row} to ${Math.min(state.row + step, part.rows) - 1} of ${part.rows} `,
+        button("›", () => update({ row: state.row + step }), { "aria-label": "Rows after", disabled: state.row + step >= part.rows }))),
     heatmap(title, { data: found.data, columns, rowNames, signed: !/probabilities|_ids|attention_mask$/.test(array) || array.startsWith("extended"), most: strong(found.data.filter((x) => Math.abs(x) < 1e30)) }));
 }
 
 /** The functions that an operation is written in, as they stand in the package. */
-function source(model, operation) {
-  const named = functions(model, operation);
+function source(functions) {
   return h("details", { class: "source" }, h("summary", {}, "The code that computes this"),
-    named.map((name) => h("figure", {}, h("figcaption", {}, h("code", {}, `minilm.${name}`)),
-      h("pre", { tabindex: 0, role: "region", "aria-label": name }, h("code", {}, model.sources[name].source)))));
-}
-
-/** The function that has the formula first; of what depends on the model, the one that this model has. */
-function functions(model, operation) {
-  const [first, ...rest] = model.operations[operation] ?? [];
-  const act = [`functional.${model.activation_function}`, ...(model.activation_function === "gelu" ? ["functional.erf"] : [])];
-  const found = { pooling: [`functional.${model.pooling_function}`, first, ...rest], linear_activation: [first, ...act, ...rest] }[operation] ?? [first, ...rest];
-  return found.filter((name) => name in model.sources);
+    functions.map(({ name, source }) => h("figure", {}, h("figcaption", {}, h("code", {}, `minilm.${name}`)),
+      h("pre", { tabindex: 0, role: "region", "aria-label": name }, h("code", {}, source)))));
 }
 
 /** The formulas of an operation, and of what it is made of. */
-function formulas(model, operation) {
-  const most = { linear_activation: 2, linear_add_layer_norm: 2, embeddings: 1 }[operation] ?? 1;
-  return functions(model, operation).slice(0, most).map((name) => model.sources[name].formula).filter(Boolean);
+function formulas(operation, functions) {
+  const most = ["linear_activation", "linear_add_layer_norm"].includes(operation) ? 2 : 1;
+  return functions.slice(0, most).map(({ formula }) => formula).filter(Boolean);
 }
 
 /** An operation in one line; it opens to its numbers. ``seen`` is what `run` answered. */
 export async function operation(model, seen, i, says = "") {
   if (i < 0) return null;
   const stage = seen.stages[i];
+  const functions = model.functions[stage.operation];
   const open = state.open === i;
   const { output } = stage.shapes;
   const work = stage.flops ? ` · ${many(stage.flops)} multiplications and additions` : "";
@@ -105,8 +100,8 @@ export async function operation(model, seen, i, says = "") {
     () => update({ open: open ? -1 : i, row: 0, array: "output" }), { class: "opener", "aria-expanded": String(open), "data-focus": `operation ${i}` });
   if (!open) return h("div", { class: "operation" }, head);
   return h("div", { class: "operation open" }, head,
-    h("p", {}, formulas(model, stage.operation).map((text) => [h("code", { class: "formula" }, text), " "]), h("span", { class: "quiet" }, stage.name)),
+    h("p", {}, formulas(stage.operation, functions).map((text) => [h("code", { class: "formula" }, text), " "]), h("span", { class: "quiet" }, stage.name)),
     await numbers(seen, i),
-    source(model, stage.operation),
+    source(functions),
     h("details", {}, h("summary", {}, "The same number in Python"), h("pre", { tabindex: 0 }, h("code", {}, pythonOf(model, i)))));
 }

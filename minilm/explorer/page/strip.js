@@ -55,6 +55,6 @@ async function pictures(root, model, seen) {
   found.forEach((array, n) => into(n ? `layer.${n - 1}` : "embeddings", thumbnail(array)));
   into("tokens", h("b", { "aria-hidden": "true" }, String(seen.tokens.length)));
   if (model.kind !== "vector") return;
-  const [vector] = await arrays(question(state.which), [{ stage: -1, array: "output", slice: [] }]);
+  const [vector] = await arrays(question(state.which), [{ array: "output" }]);
   into("vector", thumbnail(vector));
 }

@@ -11,6 +11,14 @@ export function names(tokens) {
   return tokens.map(({ text }, i) => (count.get(text) > 1 ? `${text} ·${i}` : text));
 }
 
+/** What those tokens of a text mean that are no words; pieces may be in another text as well. */
+export function marks(tokens, others = []) {
+  const [first, last] = [tokens[0], tokens.findLast(({ masked }) => !masked) ?? tokens[0]];
+  const ends = first !== last && first.special && last.special ? `${first.text} and ${last.text} mark where the text begins and ends.` : "";
+  const pieces = [...tokens, ...others].some(({ text }) => text.startsWith("##")) ? "A piece with ## continues the word before it." : "";
+  return [ends, pieces].filter(Boolean).join(" ");
+}
+
 /** A row of tokens; ``onpick(place)`` chooses one. */
 export function chips(label, tokens, { picked, onpick, ids = false} = {}) {
   return h("div", { class: tokens.length > MANY ? "chips many" : "chips", role: "group", "aria-label": label, dir: "ltr" },

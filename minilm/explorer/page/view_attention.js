@@ -57,12 +57,12 @@ function writtenOut(model, seen, at, [head, query, key], [q, k, mask], shares) {
     heatmap("Query, key, and their products", { data: three, columns: width, rowNames: ["query", "key", "product"], height: 24 }),
     h("p", { class: "sum-line" }, `query · key = ${format(sum)}   →   divided by √${width}:   `, h("strong", { id: "score" }, format(scores[key])), "   →   softmax over all tokens:   ", h("strong", { id: "probability", title: String(shares[key]) }, format(shares[key]))),
     h("div", { class: count > mostRows ? "scroll" : "scroll-x", tabindex: 0, role: "region", "aria-label": "Softmax, step by step" },
-      h("table", { class: "plain", "data-table": "softmax" }, h("caption", {}, `Softmax, step by step: the scores of “${rowNames[query]}”, less the largest of them, to the power of e; then each as a share of the sum, ${format(total)}`),
+      h("table", { class: "plain", "data-table": "softmax" }, h("caption", {}, `Softmax, step by step: x is a score of “${rowNames[query]}” minus the largest of them. The share is eˣ, divided by the sum of all eˣ, ${format(total)}.`),
         h("thead", {}, h("tr", {}, ["looked at", "score", "+ mask", "eˣ", "share"].map((text) => h("th", { scope: "col" }, text)))),
         h("tbody", {}, rowNames.map((text, j) => h("tr", { class: j === key ? "chosen" : "" },
           h("th", { scope: "row" }, button(text, () => update({ key: j }), { class: "link", "data-focus": `key ${j}` })),
           h("td", {}, format(scores[j])), h("td", {}, maskAt(j) < -1e30 ? "− ∞, nearly" : format(maskAt(j))), h("td", {}, format(exponentials[j])), h("td", { title: String(shares[j]) }, format(shares[j]))))))),
-    p("The mask takes tokens out that are filling, or switched off: a very large negative number is added to their scores, and their share becomes 0. Try it:"), padding());
+    p("The mask takes out tokens that are filling or switched off: it adds a very large negative number to their scores, so their share becomes 0. Try it:"), padding());
 }
 
 const drawn = new WeakMap(); // the small pictures of all heads stay when another head is chosen
@@ -108,9 +108,9 @@ export async function attention(model, seen, at) {
   const column = rowNames.map((_, i) => one.data[i * count + picked]);
   const show = (values) => rowNames.map((text, i) => [text, values[i], percent(values[i]), i === picked]);
   return [
-    p(`This is the only place where tokens meet. In each of ${heads} heads every token asks a question, and looks at those tokens whose offer fits. What they have to say is mixed, in these shares, and becomes part of the token. Rows look, columns are looked at; every row adds up to 1.`),
+    p(`This is the only place where tokens meet. In each of ${heads} heads every token asks a question, and looks at those tokens whose offer fits. What they have to say is mixed, in these shares, and becomes part of the token. Rows look, columns are looked at; every row adds up to 1.${rowNames.some((name, i) => name !== all[i].text) ? " A word that comes twice has its position behind it." : ""}`),
     small(thumbs, heads, head),
-    step > 1 && h("p", { class: "quiet" }, `Small pictures: every ${step}th token.`),
+    step > 1 && h("p", { class: "quiet" }, `The small pictures show one token in ${step}.`),
     h("h3", {}, `Head ${head + 1}: where does “${rowNames[picked]}” look?`),
     chips("Choose a token", all, { picked, onpick: (token) => update({ token, key: -1 }) }),
     h("div", { class: "beside" },

@@ -11,6 +11,12 @@ import { shown } from "./view_answer.js";
 const label = (summary) => summary.replace(/[.:].*/s, "");
 const count = (most) => Array.from({ length: most }, (_, n) => [n, String(n + 1)]);
 
+/** What is changed, in words. */
+export function nameOf(model) {
+  const where = { NoHead: `, layer ${state.cl + 1}, head ${state.ch + 1}`, NoLayer: `, layer ${state.cl + 1}` }[state.change] ?? "";
+  return label(model.changes[state.change]?.summary ?? state.change) + where;
+}
+
 function settings(model) {
   if (!["NoHead", "NoLayer"].includes(state.change)) return null;
   return h("div", { class: "controls" },
@@ -25,7 +31,7 @@ async function effect(model, seen) {
     const was = await run(plain);
     return h("div", { class: "beside" }, h("div", {}, h("h3", {}, "As it was"), shown(model, was)), h("div", {}, h("h3", {}, "Now"), shown(model, seen)));
   }
-  const part = [{ stage: -1, array: "output", slice: [] }];
+  const part = [{ array: "output" }];
   const [[before], [after]] = await Promise.all([arrays(plain, part), arrays(asked, part)]);
   const data = new Float32Array([...before.data, ...after.data, ...after.data.map((x, i) => x - before.data[i])]);
   let both = null;
@@ -36,7 +42,7 @@ async function effect(model, seen) {
     both = p("The two texts: cosine ", h("strong", {}, format(was.cosine)), " before, ", h("strong", {}, format(is.cosine)), " now.");
   }
   return [
-    figureOf(h("span", { id: "moved", title: String(seen.cosine_to_unchanged) }, format(seen.cosine_to_unchanged)), "cosine of the vector with what it was: 1 is no change at all"),
+    figureOf(h("span", { id: "moved", title: String(seen.cosine_to_unchanged) }, format(seen.cosine_to_unchanged)), "cosine of the vector before and the vector now: 1 means no change"),
     both,
     heatmap("The vector before, now, and the difference", { data, columns: before.data.length, rowNames: ["before", "now", "difference"], height: 26 }),
   ];
@@ -54,15 +60,15 @@ export async function change(model, seen) {
   const chosen = model.changes[state.change];
   const setting = { NoHead: `layer=${state.cl}, head=${state.ch}`, NoLayer: `layer=${state.cl}` }[state.change] ?? "";
   return [
-    h("h2", {}, "Change the network, and see what it is good for"), whichText(model),
-    p("The network calls its operations from a table. Exchange one entry, and everything else computes as before. The change holds in all views, until it is undone."),
+    h("h2", {}, "Change a part of the network, and see what that part does"), whichText(model),
+    p("The network calls its operations from a table. Here you exchange one entry of the table; everything else computes as before. The change stays in all views until you undo it."),
     choice("Change", [["", "As it is"], ...names.map((name) => [name, label(model.changes[name].summary)])], state.change, (change) => update({ change })),
     chosen && p(chosen.summary),
     settings(model),
-    state.change ? await effect(model, seen) : p("Choose one of these."),
-    chosen && section("The table, in Python",
-      h("pre", { tabindex: 0, role: "region", "aria-label": "The table in Python" }, h("code", {}, chosen.source.trimEnd())),
-      p("To compute with it:"),
-      h("pre", { tabindex: 0, role: "region", "aria-label": "To compute with it" }, h("code", {}, `from minilm.explorer.changes import ${state.change}\nchanged = model.with_operations(${state.change}(${setting}))\nprint(${computing(model.kind, JSON.stringify(question().text))})`))),
+    state.change ? await effect(model, seen) : p("Choose a change."),
+    chosen && section("The same in Python",
+      h("pre", { tabindex: 0, role: "region", "aria-label": "To compute with it" }, h("code", {}, `from minilm.explorer.changes import ${state.change}\nchanged = model.with_operations(${state.change}(${setting}))\nprint(${computing(model.kind, JSON.stringify(question().text))})`)),
+      p("And this is the whole table, with the entry that is exchanged:"),
+      h("pre", { tabindex: 0, role: "region", "aria-label": "The table in Python" }, h("code", {}, chosen.source.trimEnd()))),
   ];
 }

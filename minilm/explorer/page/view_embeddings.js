@@ -10,7 +10,7 @@ import { names } from "./tokens.js";
 
 const PARTS = [
   ["words[input_ids]", "The word’s row", "The same in every text: here a word has one vector, whatever it means."],
-  ["positions[position_ids]", "+ the place’s row", "So that the network can tell “dog bites man” from “man bites dog”."],
+  ["positions[position_ids]", "+ the position’s row", "So that the network can tell “dog bites man” from “man bites dog”."],
   ["token_types[token_type_ids]", "+ the row of the token’s type", "First or second text of a pair; for single texts it is the same everywhere."],
   ["output", "= the sum, normalized", "Each row is brought to mean 0 and variance 1, then scaled by learned weights. This goes into the first layer."],
 ];
@@ -23,7 +23,7 @@ export async function embeddings(model, seen) {
   const rowNames = names(seen.tokens).slice(0, count);
   return [
     h("h2", {}, "Tokens → vectors"), whichText(model),
-    p(`Every token begins as ${model.hidden_size} numbers. They are looked up in three tables and added. One column below is one of these numbers, one row is a token.`),
+    p(`Every token begins as ${model.hidden_size} numbers. They come from tables: one row is looked up in each, and the rows are added. Below, each row is a token, and each column is one of its numbers.`),
     count < seen.tokens.length && h("p", { class: "quiet" }, `The first ${count} of ${seen.tokens.length} tokens; below, all of them.`),
     shown.map(([, title, says], i) => h("section", { class: "sum" }, h("h3", {}, title), p(says),
       heatmap(title, { data: found[i].data, columns: found[i].shape.at(-1), rowNames, titled: false }))),

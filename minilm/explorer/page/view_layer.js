@@ -19,7 +19,7 @@ async function picture(seen, stage, array, title) {
 
 async function addAndNorm(model, seen, stage, before) {
   return [
-    p(`What ${before} found is brought back to ${model.hidden_size} numbers, and added to what the token was before: nothing is replaced, it is amended. Then each row is normalized again.`),
+    p(`The result of ${before} is turned into ${model.hidden_size} numbers, and these are added to what the token was before: nothing is replaced. Then each row is normalized again.`),
     await picture(seen, stage, "residual", "What the token was"),
     await picture(seen, stage, "output", "What it is now"),
     await operation(model, seen, stage, "Dense, add, LayerNorm: all numbers"),
@@ -30,7 +30,7 @@ async function feedForward(model, seen, stage) {
   const [found] = await arrays(question(state.which, seen.pair), [{ stage, array: "output", slice: [0, [0, Math.min(seen.tokens.length, 24), 1]] }]);
   const on = found.data.reduce((count, x) => count + (x > 0), 0) / found.data.length;
   return [
-    p(`Here no token sees another. Each is multiplied up to ${model.intermediate_size} numbers, and ${model.activation.toUpperCase()} lets through what is positive: here ${Math.round(100 * on)} % of them. Each of these numbers is a small detector that says whether its pattern is there.`),
+    p(`Here every token is alone. Its ${model.hidden_size} numbers become ${model.intermediate_size}, and ${model.activation.toUpperCase()} keeps mainly what is positive: here ${Math.round(100 * on)} % of them. You can read each of these numbers as a small detector: it is large where its pattern is found.`),
     await picture(seen, stage, "output", "After the activation"),
     await operation(model, seen, stage, "Dense, activation: all numbers"),
   ];
@@ -42,7 +42,7 @@ export async function layer(model, seen, number) {
     attention: () => attention(model, seen, at, number),
     norm1: () => addAndNorm(model, seen, at.norm1, "attention"),
     feed: () => feedForward(model, seen, at.feed),
-    norm2: () => addAndNorm(model, seen, at.norm2, "the feed-forward"),
+    norm2: () => addAndNorm(model, seen, at.norm2, "the feed-forward part"),
   };
   const part = state.part in parts ? state.part : "attention";
   return [

@@ -20,10 +20,10 @@ export async function neighbours(model, seen) {
   const order = sentences.map((_, i) => i).sort((a, b) => found.cosines[b] - found.cosines[a]);
   return [
     h("h2", {}, "Which of many texts is nearest?"),
-    p("This is search by meaning: every text becomes a vector, and the nearest ones are the answers. Write your own, one a line."),
+    p("This is search by meaning: every text becomes a vector, and the nearest ones are the answers. Write your own texts, one per line."),
     list("near", "Texts to compare with the first text"),
     section("The nearest first", bars("nearest", order.map((i) => [sentences[i], found.cosines[i]]), { most: 1 })),
-    section("A map", p(`${model.hidden_size} dimensions pressed flat to the two in which these texts differ most (PCA): ${percent(found.kept)} of the differences are left. The round point is the first text.`),
+    section("A map", p(`A vector has ${model.hidden_size} dimensions, a map has two: here the two directions in which these texts differ most (PCA). They hold ${percent(found.kept)} of all differences. The round point is the first text.`),
       plane("A map of the texts", found.places, [state.text || "(empty)", ...sentences], [0, ...sentences.map(() => 1)])),
   ];
 }

@@ -8,7 +8,7 @@ import { plane } from "./plane.js";
 import { lines } from "./python.js";
 import { question, state, update } from "./state.js";
 import { layerStages, stateStages } from "./stages.js";
-import { chips, names } from "./tokens.js";
+import { chips, marks, names } from "./tokens.js";
 import { list } from "./view_nearest.js";
 
 const MOST_SENTENCES = 12;
@@ -130,7 +130,7 @@ export async function story(model) {
     h("h2", {}, `Why can ${quoted} mean two things?`),
     h("p", { class: "lead" }, "Because the network lets every word look at its neighbours, and changes it by what it sees. Follow one word, step by step. Choose another in the first text, or write your own."),
     section("1 · It begins as a number",
-      p(`The network knows no letters. For it ${quoted} is number ${id} of its vocabulary, in both texts.`),
+      p(`The network knows no letters. For it ${quoted} is number ${id} of its vocabulary, in both texts. ${marks(first.tokens, second.tokens)}`),
       chips("Words of the first text", first.tokens, { picked: place, ids: true, onpick: (token) => update({ token }) }),
       chips("Words of the second text", second.tokens, { picked: there, ids: true, onpick: (token) => update({ token: Math.max(0, placeOf(first, second.tokens[token].text)) }) })),
     section(`2 · ${same ? "At first both are the same" : "At first both are nearly the same"}`,
@@ -140,14 +140,14 @@ export async function story(model) {
       p(`In each layer every word looks at the others, in ${model.num_attention_heads} heads at once, and takes something over from what it looks at. Here are the heads in which ${quoted} looks most at a word that the other text does not have:`),
       h("div", { class: "beside" }, looking(first, place, lookA, "a"), looking(second, there, lookB, "b"))),
     section("4 · And becomes another word",
-      p(`${quoted} in ${2 + having.length} sentences, each as a point. ${same ? "Before the first layer all lie on one spot." : "Before the first layer they lie close together."} Move through the layers, and watch them part. Colour and form tell to which of the two texts a point is nearer in the end.`),
+      p(`${quoted} in ${2 + having.length} sentences, each as a point. ${same ? "Before the first layer all lie on one spot." : "Before the first layer they lie close together."} Press Play, and watch them move apart from layer to layer. Colour and shape show which of the two texts a point is closer to after the last layer. The cosine says how alike two vectors are: 1 means the same direction, 0 nothing in common.`),
       ...map([pathA, pathB, ...more], [state.text, state.second, ...having.map(([, i]) => sentences[i])], Math.min(state.depth, pathA.length - 1)),
-      h("details", {}, h("summary", {}, "Other sentences with this word"), list("list", "One sentence a line")),
+      h("details", {}, h("summary", {}, "Other sentences with this word"), list("list", "One sentence per line")),
       h("details", {}, h("summary", {}, "The cosines as a table"),
         h("table", { class: "plain", "data-table": "cosines" }, h("caption", {}, `Cosine of ${quoted} in the first and in the second text`),
           h("tbody", {}, pathA.map((vector, n) => h("tr", {}, h("th", { scope: "row" }, n ? `after layer ${n}` : "before the first layer"), h("td", {}, format(cosine(vector, pathB[n]))))))))),
     section(apart ? "5 · So the texts differ, too" : "5 · And of such words the text’s vector is made",
-      p(`From ${format(cosine(pathA[0], pathB[0]), 2)} the cosine of the two words has gone to ${format(end, 2)}. The vector of a text is made of its words’ last vectors, so the texts end up ${apart ? "far apart, though they share a word" : "near to each other all the same, since more than this word counts"}:`),
+      p(`The cosine of the two words has gone from ${format(cosine(pathA[0], pathB[0]), 2)} to ${format(end, 2)}. The vector of a text is made of its words’ last vectors, so the texts end up ${apart ? "far apart, though they share a word" : "near to each other all the same, since more than this word counts"}:`),
       figureOf(format(alike), "cosine of the two texts: 1 is the same direction, 0 nothing in common"),
       h("p", {}, button("Which words make the texts alike?", () => update({ view: "compare" })), " ", button("Go through the network", () => update({ view: "tokens" })))),
   ];

@@ -2,7 +2,7 @@
 
 import { button, h, p, section } from "./dom.js";
 import { state, update } from "./state.js";
-import { chips, within } from "./tokens.js";
+import { chips, marks, within } from "./tokens.js";
 import { whichText } from "./texts.js";
 
 const code = (text) => h("code", {}, h("bdi", {}, text));
@@ -21,12 +21,13 @@ export function tokens(model, seen) {
   const b = state.which === "b" && state.second;
   const texts = [[...model.prompt, ...(b ? state.second : state.text)], [...state.second]];
   const textOf = (token) => between(texts[token.sequence === 1 ? 1 : 0], token);
-  const changed = all.filter((token) => !token.special && token.text.replace(/^(##|▁|Ġ)/, "") !== textOf(token) && token.place[1] > token.place[0]);
-  const unknown = all.filter((token) => /^(\[UNK\]|<unk>)$/.test(token.text));
+  const isUnknown = ({ text }) => /^(\[UNK\]|<unk>)$/.test(text);
+  const changed = all.filter((token) => !token.special && !isUnknown(token) && token.text.replace(/^(##|▁|Ġ)/, "") !== textOf(token) && token.place[1] > token.place[0]);
+  const unknown = all.filter(isUnknown);
   const chosen = all[picked];
   return [
     h("h2", {}, "Text → tokens"), whichText(model),
-    p(`The model reads no letters, it reads numbers. So the text is cut into pieces that stand in a vocabulary of ${model.vocab_size.toLocaleString("en")} pieces, and each piece has a number there. A frequent word is one piece; a rare one is put together from several.`),
+    p(`The model reads no letters, it reads numbers. So the text is cut into pieces that stand in a vocabulary of ${model.vocab_size.toLocaleString("en")} pieces, and each piece has a number there. A frequent word is one piece; a rare one is put together from several. ${marks(all)}`),
     model.prompt && p("This model puts its own words before every text: “", code(model.prompt), "”."),
     chips("Tokens", all, { picked, onpick: (token) => update({ token, key: -1 }), ids: true }),
     p("Token ", h("strong", {}, String(picked)), ": ", code(chosen.text), ` has the number ${chosen.id}`,
@@ -35,9 +36,9 @@ export function tokens(model, seen) {
     section("What is lost before the model reads",
       changed.length + unknown.length === 0 && p("Here: nothing but the spaces."),
       changed.length > 0 && h("ul", {}, changed.slice(0, 12).map((token) => h("li", {}, "“", code(textOf(token)), "” is read as ", code(token.text)))),
-      unknown.length > 0 && p("Not in the vocabulary at all, and read as one and the same unknown: ", unknown.map((token) => [code(textOf(token)), " "]))),
+      unknown.length > 0 && p("Not in the vocabulary, and so all read as the same token, ", code(unknown[0].text), ": ", unknown.map((token) => [code(textOf(token)), " "]))),
     section("Padding",
-      p("Texts that are computed together are filled up to one length. The mask sees to it that nobody looks at the filling. Add some, and see in a layer’s attention, and in the vector, that nothing changes."),
+      p("Texts that are computed together are filled up to the same length. The attention mask hides the filling from all other tokens. Add some: neither the attention of a layer nor the vector changes."),
       padding()),
   ];
 }

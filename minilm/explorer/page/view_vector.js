@@ -10,7 +10,7 @@ import { whichText } from "./texts.js";
 import { names } from "./tokens.js";
 
 const SAYS = {
-  mean: "the mean over all tokens, in which every token has the same say",
+  mean: "the mean over all tokens, in which every token counts the same",
   cls: "the vector of the first token, [CLS], which has looked at all others",
   max: "of each component the largest among all tokens",
 };
@@ -25,17 +25,17 @@ export async function vector(model, seen) {
   const [states, pooled, out] = await arrays(asked, [
     { stage: last, array: "output", slice: [0, [0, count, 1]] },
     { stage: pooling, array: "output", slice: [0] },
-    { stage: -1, array: "output", slice: [] },
+    { array: "output" },
   ]);
   const length = Math.sqrt(dot(pooled.data, pooled.data));
   const modes = model.pooling.map((mode) => SAYS[mode] ?? mode).join(", beside it ");
   return [
     h("h2", {}, "Tokens → one vector for the text"), whichText(model),
-    p(`After the last layer every token has ${model.hidden_size} numbers. For the text as a whole one row is made of them: ${modes}.`),
+    p(`After the last layer every token has ${model.hidden_size} numbers. From these rows one row is made for the whole text: ${modes}.`),
     heatmap("Tokens after the last layer", { data: states.data, columns: states.shape.at(-1), rowNames: names(seen.tokens).slice(0, count) }),
     heatmap("Pooled", { data: pooled.data, columns: pooled.data.length, rowNames: ["pooled"], height: 24 }),
-    p(`It is ${format(length)} long. Only its direction will count, so it is divided by that: now it has length ${format(Math.sqrt(dot(out.data, out.data)), 3)}.`),
-    section("The vector", figureOf(`${out.data.length} numbers`, "where this text lies among all texts. This is what is stored in a vector database."),
+    p(`Its length as a vector is ${format(length)}. Only the direction matters when texts are compared, so all numbers are divided by this length. The new length is ${format(Math.sqrt(dot(out.data, out.data)), 3)}.`),
+    section("The vector", figureOf(`${out.data.length} numbers`, "that say where this text lies among all texts. A vector database stores them."),
       heatmap("Vector", { data: out.data, columns: out.data.length, rowNames: ["vector"], height: 36 })),
     section("All numbers", ...(await Promise.all(afterLayers(seen).map((i) => operation(model, seen, i, NAMES[seen.stages[i].name]))))),
   ];
