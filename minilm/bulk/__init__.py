@@ -3,14 +3,19 @@
 Each recipe reads the column ``text`` of ``corpus/*.parquet``, and writes all columns and the vectors.
 
 Ray Data, in an actor that is given a CPU and computes with two threads. Ray turns small files into one block, so let it
-make blocks of 2,500 rows::
+make blocks of 2,500 rows. With a column of unique ids it notes in ``done`` which rows are written; started again, it
+goes on with the others (tried with Ray 2.60)::
 
+    import os
     import ray
+    from ray.data.checkpoint import CheckpointConfig
     from minilm.bulk import Embed, ModelName
 
+    done = CheckpointConfig("id", os.path.abspath("done"), delete_checkpoint_on_success=False)
+    ray.data.DataContext.get_current().checkpoint_config = done
     data = ray.data.read_parquet("corpus").repartition(target_num_rows_per_block=2500)
     model = ModelName(loading={"threads": 2})
-    actors = {"fn_constructor_kwargs": {"model": model}, "concurrency": 1, "num_cpus": 1}
+    actors = {"fn_constructor_kwargs": {"model": model}, "compute": ray.data.ActorPoolStrategy(size=1), "num_cpus": 1}
     data.map_batches(Embed, batch_format="pyarrow", batch_size=None, **actors).write_parquet("vectors")
 
 Spark, whose types have no list of fixed size::
@@ -43,14 +48,18 @@ Daft; it may abort while the process ends, after a complete result::
     frame = daft.read_parquet("corpus/*.parquet")
     frame.with_column("embedding", embed(frame["text"])).write_parquet("vectors")
 
-DuckDB; it gives a function at most 2,048 rows at a time::
+DuckDB, which gathers small row groups here. It would call a function of SQL (`minilm.integrations.duckdb`) for each row
+group alone::
 
     import duckdb
-    from minilm.integrations.duckdb import register
+    import pyarrow
+    from minilm.bulk import Embed
 
-    connection = duckdb.connect(config={"threads": 1})
-    register(connection)
-    connection.sql("copy (select *, embed(text) as embedding from 'corpus/*.parquet') to 'vectors.parquet'")
+    reading, writing = (duckdb.connect(config={"threads": 1}) for _ in range(2))
+    rows = reading.sql("select * from 'corpus/*.parquet'").to_arrow_reader(2048)
+    schema = rows.schema.append(pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), 384)))
+    vectors = pyarrow.RecordBatchReader.from_batches(schema, map(Embed(), rows))
+    writing.sql("copy (select * from vectors) to 'vectors.parquet'")
 
 Polars, as a stream::
 

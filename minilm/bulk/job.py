@@ -24,7 +24,7 @@ from .work import Progress, Work
 if TYPE_CHECKING:
     from .on_ray import Ray
 
-VERSION = 2  # of the plan: what a job of another version began is not gone on with
+VERSION = 3  # of the plan: what a job of another version began is not gone on with
 RANGES = "_ranges.json"  # of the components, for int8 and uint8
 CALIBRATION_TEXTS = 2048  # that the ranges are computed from
 
@@ -70,8 +70,8 @@ def embed_files(
     -------
     dict
         What ``_SUCCESS`` holds, or for a shard its own ``_SUCCESS-0-of-4``: ``parts``; ``rows`` and how many of them
-        have ``vectors``; how many of these were ``computed``, ``truncated``; how many rows were ``rejected``; and the
-        ``sha256`` of what ``sha256sum part-*`` prints.
+        have ``vectors``; how many rows were ``rejected``; how many texts were ``truncated``; and the ``sha256`` of what
+        ``sha256sum part-*`` prints.
 
     Raises
     ------

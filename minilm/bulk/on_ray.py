@@ -89,7 +89,9 @@ class Ray:
                 (reference,), _ = ray.wait(list(running))
                 actor = running.pop(reference)
                 parts, rows = _result(reference)
-                found.update(parts)
+                unsaid = {name: work.parts.read(name) for name in parts if parts[name] is None and name not in done}
+                rows += sum(part.counts.rows for part in unsaid.values())  # of an actor that died before it told
+                found.update(parts | unsaid)
                 on_rows(rows)
                 for share in islice(shares, 1):
                     running[actor.do.remote(shared, share)] = actor

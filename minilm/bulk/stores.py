@@ -164,7 +164,7 @@ def errors_of(uri: str) -> Iterator[None]:
         if not is_uri(uri):
             raise
         told = str(error).partition("\n")[0]
-        if "NO_SUCH_BUCKET" in told:
+        if re.search("NO_SUCH_BUCKET|NOT_FOUND.*ListObjects", told):  # S3's words; Google's
             raise FileNotFoundError(f"{shown(uri)}: there is no such bucket") from error
         if re.search("ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE|CLIENT_ID|TOKEN|code 40[13]", told):
             raise PermissionError(
@@ -194,8 +194,13 @@ def find_files(given: str) -> list[File]:
 
 
 def _folder_error(given: str) -> ValueError:
+    uri = _URI.fullmatch(given) if is_uri(given) else None
     given = shown(given)
-    pattern = f"{given.rstrip('/')}/*.parquet" if is_uri(given) else os.path.join(given, "*.parquet")
+    if uri is None:
+        pattern = os.path.join(given, "*.parquet")
+    else:
+        query = uri[4] or ""
+        pattern = f"{given.removesuffix(query).rstrip('/')}/*.parquet{query}"
     return ValueError(f"{given} is a folder: give a pattern of files, such as '{pattern}'")
 
 

@@ -21,11 +21,13 @@ COUNTS = b"minilm.bulk"  # the key of a part's counts in its Parquet metadata
 
 
 class Counts(NamedTuple):
-    """Of a part or a job: its rows, those with vectors, and of these those computed; rejected rows; truncated texts."""
+    """Of a part or a job: its rows, those with vectors, rejected rows, rows whose text was truncated.
+
+    How many vectors were computed is none of them: with ``dedupe`` that depends on what was done before a resumption.
+    """
 
     rows: int = 0
     vectors: int = 0
-    computed: int = 0
     rejected: int = 0
     truncated: int = 0
 
@@ -120,7 +122,7 @@ class Unit:
     def counts(self) -> Counts:
         """Return what the part's metadata says."""
         rows, null = len(self.null), int(self.null.sum())
-        return Counts(rows, rows - null, len(self.rows), len(self.rejects), self.truncated)
+        return Counts(rows, rows - null, len(self.rejects), self.truncated)
 
 
 def make_unit(source: Source, name: str, block: int, rows: Rows, settings: Settings, dedupe: Dedupe | None) -> Unit:

@@ -1,7 +1,8 @@
 """DuckDB: ``register(connection)``, then ``select embed(text) from texts``.
 
 DuckDB calls it with at most 2,048 rows at a time, and Python computes in one of DuckDB's threads alone: say ``set
-threads = 1`` before, so that the others do not wait for it and the model's own threads have the processor.
+threads = 1`` before, so that the others do not wait for it and the model's own threads have the processor. A call has
+rows of one row group of a Parquet file: where these are small, take the recipe in `minilm.bulk`.
 """
 
 from __future__ import annotations

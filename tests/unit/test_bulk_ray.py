@@ -129,13 +129,18 @@ def test_an_actor_that_is_killed(
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(on_ray, "Worker", Dying)
     mark = tmp_path / "mark"
+    reported: list[int] = []
+
+    def report(rows: int, total: int | None) -> None:
+        reported.append(rows)
+
     ray.init(cluster.address, runtime_env={"env_vars": {"MINILM_TEST_MARK": str(mark)}}, log_to_driver=False)
     try:
-        counts = embed_files(inputs, tmp_path / "out", SETTINGS, name, engine=Ray())
+        counts = embed_files(inputs, tmp_path / "out", SETTINGS, name, on_rows=report, engine=Ray())
         assert ray.is_initialized()  # a connection of the caller's own stays
     finally:
         ray.shutdown()
-    assert mark.exists()
+    assert mark.exists() and sum(reported) == 130  # with the part that was made before the actor died
     check(tmp_path / "out", counts, inputs, name)
 
 

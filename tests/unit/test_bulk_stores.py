@@ -105,7 +105,7 @@ def check(uri: str, name: ModelName) -> None:
 def test_from_store_to_store(store: str, name: ModelName) -> None:
     inputs = [f"{store}/in/**/*.parquet", f"{store}/in/*/?.jsonl"]
     counts = embed_files(inputs, f"{store}/out", SETTINGS, name)
-    assert (counts["parts"], counts["rows"], counts["vectors"], counts["computed"]) == (13, 50, 48, 48)
+    assert (counts["parts"], counts["rows"], counts["vectors"]) == (13, 50, 48)
     check(f"{store}/out", name)
     plan = open_folder(f"{store}/out").read_json("_plan.json")
     assert [file["path"] for file in plan["inputs"]] == [f"{store}/in/a b.parquet", f"{store}/in/deep/x.jsonl"]
@@ -181,6 +181,8 @@ def test_what_is_missing_or_not_allowed_is_named(store: str, name: ModelName, se
         embed_files([f"{store}/in/*.parquet"], "s3://nowhere/out", SETTINGS, name)
     with pytest.raises(ValueError, match=r"is a folder: give a pattern of files, such as 's3://.*/in/\*.parquet'"):
         embed_files([f"{store}/in"], f"{store}/out", SETTINGS, name)
+    with pytest.raises(ValueError, match=r"such as 's3://bucket/.*/in/\*.parquet\?region=us-east-1'"):
+        find_files(f"{store}/in?region=us-east-1")
     with pytest.raises(ValueError, match="pyarrow opens no chess://, and fsspec neither"):
         find_files("chess://board/*.csv")
     monkeypatch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0)
@@ -205,6 +207,11 @@ def test_keys_and_settings_in_a_uri_are_not_shown(monkeypatch: pytest.MonkeyPatc
             raise OSError("it burns\nwith details")
     with pytest.raises(ValueError, match=r"^s3://bucket/a: what is it$"), errors_of("s3://key:secret@bucket/a"):
         raise pa.ArrowInvalid("what is it")
+    with (
+        pytest.raises(FileNotFoundError, match=r"^gs://bucket/a\*: there is no such bucket$"),
+        errors_of("gs://bucket/a*"),
+    ):
+        raise FileNotFoundError("google::cloud::Status(NOT_FOUND: gcloud-cpp.retry.function=ListObjects)")
 
 
 def test_another_plan_that_came_meanwhile_is_an_error(name: ModelName, tmp_path: Path) -> None:

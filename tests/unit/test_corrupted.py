@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tokenizers
+from mutants import TOKENIZERS
 from mutations import in_legacy, in_zip, mutate_bytes, pickled
 from safetensors.numpy import save
 
@@ -169,6 +170,27 @@ def test_tokenizers(tmp_path, tokenizer_files, victim):
 
     load(tokenizer_files[victim])
     each_mutant(tokenizer_files[victim], load, seed=5)
+
+
+@pytest.mark.parametrize("kind", ["unigram", "wordpiece"])
+@pytest.mark.parametrize("long", ["[" * 200_000, '"' * 1001], ids=["brackets", "escaped quotes"])
+def test_tokens_of_absurd_length(tmp_path: Path, kind: str, long: str) -> None:
+    """The library crashes when it takes down Unigram's tree, and older versions need minutes for an added token."""
+    content = json.loads(TOKENIZERS[kind]().to_str())
+
+    def load(token: str, indent: int | None = None) -> None:
+        if kind == "unigram":
+            changed = {"model": {**content["model"], "vocab": [*content["model"]["vocab"], [token, -9.0]]}}
+        else:
+            added = {**content["added_tokens"][0], "id": 99, "content": token}
+            changed = {"added_tokens": [*content["added_tokens"], added]}
+        (tmp_path / "tokenizer.json").write_text(json.dumps({**content, **changed}, indent=indent))
+        assert token in AutoTokenizer.from_pretrained(tmp_path).get_vocab()
+
+    load(long[:1000])
+    for indent in (None, 2):
+        with pytest.raises(ValueError, match=r"tokenizer.json: .*is longer than 1000 characters"):
+            load(long, indent)
 
 
 # ---- pickles ---------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,18 @@ def test_importing_the_package_imports_no_framework() -> None:
     code = "import sys, minilm.integrations; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert {"numpy", "sklearn", "langchain_core", "chromadb", "pydantic"}.isdisjoint(loaded.split())
+
+
+def test_the_readme_names_what_there_is() -> None:
+    folder = Path(minilm.integrations.__file__).parent
+    rows = re.findall(r"^\| `\.(\w+)`[^|]*\| (.*?) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    assert {module for module, _ in rows} == {path.stem for path in folder.glob("*.py")} - {
+        "__init__", "documents", "standin"}  # fmt: skip
+    for module, names in rows:
+        source = (folder / f"{module}.py").read_text(encoding="utf-8")
+        assert re.findall("`(\\w+)`", names)
+        for name in re.findall("`(\\w+)`", names):
+            assert re.search(rf"^(class|def) {name}\b", source, re.M), f"{module}.{name}"
 
 
 def test_langchain(model: Any, vectors: np.ndarray) -> None:

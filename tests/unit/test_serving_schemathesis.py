@@ -1,7 +1,4 @@
-"""What the OpenAPI document says is what the service does: schemathesis makes requests of it, right and wrong ones.
-
-To have it: ``pip install schemathesis``
-"""
+"""What the OpenAPI document says is what the service does: schemathesis makes requests of it, right and wrong ones."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from serving_models import classifier, embedder, reranker
 
 from minilm import Index, SentenceTransformer
 
-schemathesis = pytest.importorskip("schemathesis", reason="needs: pip install schemathesis")
+schemathesis = pytest.importorskip("schemathesis", reason="it is in the group dev")
 
 KEY = "s3cret"
 # What is no mistake: a body that fits its schema may still name a model or a prompt that is not there.
