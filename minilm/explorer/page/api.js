@@ -63,12 +63,13 @@ export const nearest = (text, sentences) => asJson("nearest", { text, sentences 
 export async function arrays(question, parts) {
   const asked = JSON.stringify(question);
   const names = parts.map((part) => `${state.model} ${asked} ${JSON.stringify(part)}`);
-  const missing = parts.map((_, i) => i).filter((i) => !cache.has(names[i]));
+  const found = names.map((name) => cache.get(name)); // at once: what is added below may push them out
+  const missing = parts.map((_, i) => i).filter((i) => !found[i]);
   if (missing.length) {
     const answer = fetchArrays(question, missing.map((i) => parts[i]));
-    missing.forEach((i, at) => remember(names[i], async () => (await answer)[at]));
+    missing.forEach((i, at) => (found[i] = remember(names[i], async () => (await answer)[at])));
   }
-  return Promise.all(names.map((name) => cache.get(name)));
+  return Promise.all(found);
 }
 
 async function fetchArrays(question, parts) {
