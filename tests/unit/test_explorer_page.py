@@ -405,6 +405,21 @@ def test_the_page_is_small_and_asks_nobody_else(page: Page, site: Site) -> None:
     assert len(asked) > 30 and all(one.startswith(site.url) for one in asked)
 
 
+def test_arrays_that_are_known_stay_while_many_others_are_asked_for(page: Page) -> None:
+    page.go(text=TEXT, second="", view="tokens")
+    found = page.driver.execute_async_script(
+        "import('/explorer/api.js').then(async ({arrays}) => {"
+        "const part = (c) => ({stage: 0, array: 'output', slice: [0, 1, [c, c + 1, 1]]});"
+        "const question = {text: arguments[0], off: [], padding: 0};"
+        "const parts = Array.from({length: 384}, (_, c) => [part(c), {...part(c), array: 'words[input_ids]'}]).flat();"
+        "await arrays(question, parts.slice(0, 1));"
+        "return (await arrays(question, parts)).filter(Boolean).length;"
+        "}).then(arguments[1], (error) => arguments[1](String(error)))",
+        TEXT,
+    )
+    assert found == 2 * 384
+
+
 def test_the_address_keeps_what_is_on_screen(page: Page) -> None:
     page.go(text=TEXT, second=SECOND)
     page.click(page.find('[data-view="layer.3"]'))
