@@ -138,6 +138,8 @@ def test_a_score_is_written_out_down_to_its_share(page: Page, explorer: Explorer
     shares = on_screen(page.table("softmax"))
     assert_shown(shares[:, 3], attention["probabilities"][0, 7, 3].astype(np.float64))
     np.testing.assert_allclose(shares[:, 2] / shares[:, 2].sum(), shares[:, 3], atol=2e-4)
+    chosen = page.js("return document.querySelector('[data-table=looks] .chosen').rowIndex")
+    assert chosen == attention["probabilities"][0, 7, 3].argmax()
     assert_shown(on_screen(page.table("Attention, head 8")), attention["probabilities"][0, 7].astype(np.float64))
 
 
@@ -233,6 +235,10 @@ def test_bars_below_zero_go_the_other_way(page: Page, explorer: Explorer) -> Non
         "return [...document.querySelectorAll('.track')].map((one) => [one, ...one.children].flatMap((part) => {"
         "const {left, right} = part.getBoundingClientRect(); return [left, right] }))"
     )
+    written = page.driver.execute_async_script(
+        "import('/explorer/numbers.js').then(({percent}) => arguments[0]([0, 0.001, 0.5, 0.9988, 1].map(percent)))"
+    )
+    assert written == ["0 %", "< 1 %", "50 %", "> 99 %", "100 %"]
     for cosine, (start, end, left, right, zero, _) in zip(sorted(cosines, reverse=True), boxes, strict=True):
         assert start - 1 <= min(left, right) and max(left, right) <= end + 1
         assert (right if cosine < 0 else left) == pytest.approx(zero, abs=1)
