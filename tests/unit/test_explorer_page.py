@@ -207,6 +207,8 @@ def test_the_story_says_no_more_than_its_numbers(page: Page) -> None:
     assert "“flight” means nearly the same" in shown and "It stays nearly the same" in shown
     assert "place 2 in the first text and at place 3 in the second" in shown and "row is the same" in shown
     assert not any(one in shown for one in ("two things?", "becomes another word", "only because", "far apart"))
+    page.go(text=TEXT, second=TEXT, view="story")
+    assert "is 1.0000 before and after every layer" in page.text("main")
 
 
 def test_an_example_says_what_is_unexpected_in_its_numbers(page: Page, explorer: Explorer) -> None:

@@ -92,6 +92,7 @@ function course(cosines) {
   const [last, low] = [cosines.length - 1, cosines.indexOf(Math.min(...cosines))];
   const rises = cosines.map((x, n) => n).filter((n) => n > 0 && cosines[n] > cosines[n - 1] + 5e-5);
   const from = `The cosine of the word in the two texts goes from ${format(cosines[0])} to ${format(cosines[last])}`;
+  if (Math.max(...cosines) - cosines[low] < 5e-5) return `The cosine of the word in the two texts is ${format(cosines[last])} before and after every layer.`;
   if (!rises.length) return `${from}, lower from layer to layer.`;
   const again = `it rises in ${rises.length === 1 ? "layer" : "layers"} ${rises.join(", ").replace(/, (\d+)$/, " and $1")}`;
   return `${from}, but not lower in every layer: ${again}${low < last ? `, and is lowest ${low ? `after layer ${low}` : "before the first layer"}, at ${format(cosines[low])}` : ""}.`;
