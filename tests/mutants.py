@@ -310,9 +310,9 @@ class Judge:
 
 
 def check_error(error: BaseException) -> None:
-    """Raise a `Fault` for an error that is not ours: ours are of few kinds, and name a file or a text."""
+    """Raise a `Fault` for an error that is not ours: ours are of few kinds, and name a file, a text or an id."""
     text = str(error)
-    names = any(word in text for word in ("/", "text ", "input ", "input_ids", "prompt name"))
+    names = re.search(r"/|text |input |input_ids|prompt name|\bid \d", text)
     bare = re.search(r"\b(Type|Key|Index|Attribute|Overflow|Recursion|Memory)Error\b", text)  # shown as Python says it
     if not isinstance(error, (ValueError, OSError)) or not names or bare:
         place = traceback.extract_tb(error.__traceback__)[-1]
