@@ -173,7 +173,7 @@ def test_tokenizers(tmp_path, tokenizer_files, victim):
 
 
 @pytest.mark.parametrize("kind", ["unigram", "wordpiece"])
-@pytest.mark.parametrize("long", ["[" * 200_000, '"' * 1001], ids=["brackets", "escaped quotes"])
+@pytest.mark.parametrize("long", ["[" * 200_000, '"' * 1001, "世" * 1001], ids=["brackets", "quotes", "escapes"])
 def test_tokens_of_absurd_length(tmp_path: Path, kind: str, long: str) -> None:
     """The library crashes when it takes down Unigram's tree, and older versions need minutes for an added token."""
     content = json.loads(TOKENIZERS[kind]().to_str())
