@@ -19,7 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 BACKLOG = 2048
-KEEP_ALIVE_SECONDS = 75  # for the next request: longer than clients wait, who would send it just as we hang up
+KEEP_ALIVE_SECONDS = 75  # of an idle connection: clients give theirs up sooner, so none sends just as we hang up
 HEAD_SECONDS = 30.0  # for the head of a request; the body has `Settings.body_timeout`
 SWITCH_SECONDS = 0.0001  # after so long, a thread that has Python's lock gives it to one that waits
 

@@ -121,7 +121,7 @@ class _Files:
 
 
 def _without_writing(locator: Any) -> Any:
-    """Return what finds the folder that ``locator`` finds, if it has kernels, and may not be written."""
+    """Return a locator of the same folder, which need not be writable, but must have kernels."""
 
     def ensure_cache_path(self: Any) -> None:
         if not any(Path(self.get_cache_path()).glob("*.nbc")):
